@@ -1,0 +1,9 @@
+#include <stdio.h>
+
+#include "cli.h"
+
+int cmd_grade(int argc, char **argv) {
+    (void)argc;
+    fprintf(stderr, "rmas %s: unsupported\n", argv[0]);
+    return 1;
+}

@@ -1,0 +1,113 @@
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+#include "util/mem.h"
+
+/* --batch-size and --batch_size are one option. */
+static bool same_name(const char *opt, const char *arg, size_t n) {
+    if (strlen(opt) != n) return false;
+    for (size_t i = 0; i < n; i++)
+        if ((arg[i] == '-' ? '_' : arg[i]) != (opt[i] == '-' ? '_' : opt[i])) return false;
+    return true;
+}
+
+static void print_help(const rm_opt *opts, const char *usage) {
+    printf("usage: %s\n", usage);
+    if (opts->name) printf("\n");
+    for (; opts->name; opts++) {
+        char left[64], def[64] = "";
+        snprintf(left, sizeof left, "%s%s%s%s", opts->name[1] ? "--" : "-", opts->name, opts->arg ? " " : "", opts->arg ? opts->arg : "");
+        if (opts->kind == RM_OPT_INT) snprintf(def, sizeof def, " (%lld)", (long long)*(int64_t *)opts->value);
+        if (opts->kind == RM_OPT_FLOAT) snprintf(def, sizeof def, " (%g)", *(double *)opts->value);
+        if (opts->kind == RM_OPT_STRING && *(const char **)opts->value) snprintf(def, sizeof def, " (%s)", *(const char **)opts->value);
+        printf("  %-30s %s%s\n", left, opts->help, def);
+    }
+}
+
+static const char *set_value(const rm_opt *o, const char *value) {
+    char *end;
+    errno = 0;
+    switch (o->kind) {
+    case RM_OPT_INT: {
+        long long v = strtoll(value, &end, 10);
+        if (!*value || *end || errno) return "is not a whole number";
+        *(int64_t *)o->value = v;
+        return NULL;
+    }
+    case RM_OPT_FLOAT: {
+        double v = strtod(value, &end);
+        if (!*value || *end || errno || !isfinite(v)) return "is not a number";
+        *(double *)o->value = v;
+        return NULL;
+    }
+    case RM_OPT_STRING: *(const char **)o->value = value; return NULL;
+    case RM_OPT_LIST: {
+        rm_opt_list *l = o->value;
+        const char **v = rm_realloc_array(l->v, (size_t)l->n + 1, sizeof *v);
+        if (!v) return "does not fit into memory";
+        v[l->n++] = value;
+        l->v = v;
+        return NULL;
+    }
+    default: return NULL;
+    }
+}
+
+int rm_opt_parse(int argc, char **argv, const rm_opt *opts, const char *usage, int *n_word) {
+    const char *cmd = argv[0];
+    int words = 0;
+    bool only_words = false;
+    for (int i = 1; i < argc; i++) {
+        char *a = argv[i];
+        if (only_words || a[0] != '-' || !a[1]) {
+            argv[1 + words++] = a;
+            continue;
+        }
+        if (!strcmp(a, "--")) {
+            only_words = true;
+            continue;
+        }
+        if (!strcmp(a, "--help") || !strcmp(a, "-h")) {
+            print_help(opts, usage);
+            return 2;
+        }
+        const char *name = a + (a[1] == '-' ? 2 : 1), *eq = strchr(name, '=');
+        size_t n = eq ? (size_t)(eq - name) : strlen(name);
+        const rm_opt *o = opts;
+        while (o->name && !same_name(o->name, name, n)) o++;
+        if (!o->name) {
+            fprintf(stderr, "rmas %s: unknown option '%s'; 'rmas %s --help' lists the options\n", cmd, a, cmd);
+            return 1;
+        }
+        if (o->given) *o->given = true;
+        if (o->kind == RM_OPT_FLAG) {
+            if (eq) {
+                fprintf(stderr, "rmas %s: --%s takes no value\n", cmd, o->name);
+                return 1;
+            }
+            *(bool *)o->value = true;
+            continue;
+        }
+        const char *value = eq ? eq + 1 : ++i < argc ? argv[i] : NULL;
+        if (!value) {
+            fprintf(stderr, "rmas %s: %s needs a value (%s)\n", cmd, a, o->arg ? o->arg : "VALUE");
+            return 1;
+        }
+        const char *bad = set_value(o, value);
+        if (bad) {
+            fprintf(stderr, "rmas %s: %s: '%s' %s\n", cmd, a, value, bad);
+            return 1;
+        }
+    }
+    *n_word = words;
+    return 0;
+}
+
+int rm_cli_fail(const char *command, const rmas_error *err) {
+    fprintf(stderr, "rmas %s: %s\n", command, err->msg);
+    return 1;
+}
