@@ -67,7 +67,7 @@ static double weight(float logit, float max) { return exp((double)logit - (doubl
 
 /* Orders candidates best last in h[n - kept .. n) as far as the filters keep them. Returns kept >= 1. */
 static int select_top(candidate *h, int n, const rm_sampling *p, float max, double mass) {
-    bool nucleus = p->top_p < 1, smallest = p->min_p > 0;
+    bool nucleus = p->top_p<1, smallest = p->min_p> 0;
     int limit = p->top_k > 0 && p->top_k < n ? p->top_k : n, kept = 0;
     if (limit < n) { /* top-k first: its mass is what top-p refers to. Equal to the last one stays, as in the reference */
         float last = 0;
