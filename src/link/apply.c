@@ -98,8 +98,7 @@ static void norm_back_rows(void *ctx, int chunk, int thread) {
         }
         mg /= j->d;
         mgx /= j->d;
-        for (int i = 0; i < j->d; i++)
-            dx[i] = (float)(((double)dy[i] * (double)j->gain[i] - mg - ((double)x[i] - mean) * rstd * mgx) * rstd);
+        for (int i = 0; i < j->d; i++) dx[i] = (float)(((double)dy[i] * (double)j->gain[i] - mg - ((double)x[i] - mean) * rstd * mgx) * rstd);
     }
 }
 

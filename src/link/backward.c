@@ -29,7 +29,8 @@ static void transpose(const float *x, int n, int d, float *out) {
 static rmas_status grad_linear(tape *t, const float *dy, int d_out, const float *x, int d_in, float *dw, float *db, rmas_error *err) {
     for (int r = 0; r < t->n; r++)
         for (int i = 0; i < d_out; i++) db[i] += dy[(size_t)r * (size_t)d_out + (size_t)i];
-    rm_tensor rows = {.name = "rows", .dtype = RM_F32, .n_dim = 2, .dim = {t->n, d_in}, .data = x, .n_bytes = (size_t)t->n * (size_t)d_in * sizeof(float)};
+    rm_tensor rows = {
+        .name = "rows", .dtype = RM_F32, .n_dim = 2, .dim = {t->n, d_in}, .data = x, .n_bytes = (size_t)t->n * (size_t)d_in * sizeof(float)};
     const rm_tensor *part[1] = {&rows};
     rm_matrix *m = NULL;
     RM_TRY(rm_matrix_new(&m, t->l->exec, part, 1, RM_EXACT, err));

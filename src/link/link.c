@@ -45,16 +45,12 @@ bool rm_link_type_known(const char *type, bool *inner) {
 static bool has_slot(const rm_link_kind *k, int s) {
     switch (s) {
     case RM_LINK_W1:
-    case RM_LINK_B1:
-        return true;
+    case RM_LINK_B1: return true;
     case RM_LINK_W2:
-    case RM_LINK_B2:
-        return k->two;
+    case RM_LINK_B2: return k->two;
     case RM_LINK_W3:
-    case RM_LINK_B3:
-        return k->res == RM_RES_PROJ;
-    default:
-        return k->ln;
+    case RM_LINK_B3: return k->res == RM_RES_PROJ;
+    default: return k->ln;
     }
 }
 
@@ -180,10 +176,11 @@ static rmas_status find_kind(rm_link *l, const char *path, const char *type, rma
         bool there;
         RM_TRY(beside(path, stored, sizeof stored, &there, err));
         if (!there)
-            return rm_fail(err, RMAS_E_ARG, "%s: its tensors fit the link types %s and %s: say which (--type, or adapter_config.json beside it)", path,
-                           first->name, first[1].name);
+            return rm_fail(err, RMAS_E_ARG, "%s: its tensors fit the link types %s and %s: say which (--type, or adapter_config.json beside it)",
+                           path, first->name, first[1].name);
         type = stored;
-        if (!rm_link_type_known(type, NULL)) return rm_fail(err, RMAS_E_FORMAT, "%s: adapter_config.json beside it names the unknown type '%s'", path, type);
+        if (!rm_link_type_known(type, NULL))
+            return rm_fail(err, RMAS_E_FORMAT, "%s: adapter_config.json beside it names the unknown type '%s'", path, type);
     }
     return wrong_keys(l->file, path, type, err);
 }
@@ -214,8 +211,8 @@ static rmas_status check_shapes(rm_link *l, const char *path, rmas_error *err) {
         else
             snprintf(want, sizeof want, "[%lld]", (long long)p->dim[0]);
         if (!same)
-            return rm_fail(err, RMAS_E_SHAPE, "%s: tensor '%s' has the shape %s], expected %s for a link of type %s from %d to %d", path, p->name, got,
-                           want, l->kind->name, l->d_in, l->d_out);
+            return rm_fail(err, RMAS_E_SHAPE, "%s: tensor '%s' has the shape %s], expected %s for a link of type %s from %d to %d", path, p->name,
+                           got, want, l->kind->name, l->d_in, l->d_out);
         if (!is_float(t->dtype))
             return rm_fail(err, RMAS_E_FORMAT, "%s: tensor '%s' is %s, expected F32, F16 or BF16", path, p->name, rm_dtype_get(t->dtype)->name);
         l->tensor[l->slot[i]] = t;
@@ -232,7 +229,8 @@ static rmas_status make_matrices(rm_link *l, rmas_error *err) {
         for (int i = 0; i < l->n_param; i++) {
             if (l->slot[i] != slots[m]) continue;
             const rm_link_param *p = &l->param[i];
-            rm_tensor t = {.name = p->name, .dtype = RM_F32, .n_dim = 2, .dim = {p->dim[0], p->dim[1]}, .data = p->value, .n_bytes = p->n * sizeof(float)};
+            rm_tensor t = {
+                .name = p->name, .dtype = RM_F32, .n_dim = 2, .dim = {p->dim[0], p->dim[1]}, .data = p->value, .n_bytes = p->n * sizeof(float)};
             const rm_tensor *part[1] = {l->value ? &t : l->tensor[slots[m]]};
             RM_TRY(rm_matrix_new(&l->w[m], l->exec, part, 1, l->value ? RM_EXACT : l->precision, err));
         }
@@ -375,7 +373,8 @@ static rmas_status write_link(const rm_link *l, const char *path, bool as_stored
             else
                 st = rm_fail(err, RMAS_E_UNSUPPORTED, "%s: links are not written as %s", path, rm_dtype_get(dtype)->name);
         }
-        t[i] = (rm_tensor){.name = p->name, .dtype = dtype, .n_dim = p->n_dim, .dim = {p->dim[0], p->dim[1]}, .data = copy + bytes, .n_bytes = p->n * elem};
+        t[i] = (rm_tensor){
+            .name = p->name, .dtype = dtype, .n_dim = p->n_dim, .dim = {p->dim[0], p->dim[1]}, .data = copy + bytes, .n_bytes = p->n * elem};
         bytes += p->n * elem;
     }
     size_t len = strlen(path);

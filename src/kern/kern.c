@@ -1,0 +1,73 @@
+/* Chooses the kernel table: what the CPU offers and the operating system saves on a context switch. */
+#include "kern/kern.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "kern/tables.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+static uint64_t xgetbv0(void) {
+    uint32_t lo, hi;
+    __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+    return (uint64_t)hi << 32 | lo;
+}
+
+/* Bits of `need` all set in `have`? */
+static bool all(uint32_t have, uint32_t need) { return (have & need) == need; }
+
+static bool has_avx2(void) {
+    uint32_t a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return false;
+    const uint32_t fma = 1u << 12, osxsave = 1u << 27, avx = 1u << 28, f16c = 1u << 29;
+    if (!all(c, fma | osxsave | avx | f16c) || (xgetbv0() & 6) != 6) return false;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && all(b, 1u << 5);
+}
+
+static bool has_avx512(void) {
+    uint32_t a, b, c, d;
+    if (!has_avx2() || (xgetbv0() & 0xE6) != 0xE6 || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+    const uint32_t f = 1u << 16, dq = 1u << 17, bw = 1u << 30, vl = 1u << 31, vbmi = 1u << 1, vnni = 1u << 11;
+    if (!all(b, f | dq | bw | vl) || !all(c, vbmi | vnni) || a < 1) return false;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && all(a, 1u << 5 /* AVX512_BF16 */);
+}
+#endif
+
+const rm_kern *rm_kern_at(int i) {
+    const rm_kern *t[4];
+    int n = 0;
+    t[n++] = &rm_kern_portable;
+#if defined(__x86_64__)
+    if (has_avx2()) t[n++] = &rm_kern_avx2;
+    if (has_avx512()) t[n++] = &rm_kern_avx512;
+#elif defined(__aarch64__)
+    t[n++] = &rm_kern_neon;
+#endif
+    return i >= 0 && i < n ? t[i] : NULL;
+}
+
+rmas_status rm_kern_get(const rm_kern **out, const char *name, rmas_error *err) {
+    *out = NULL;
+    const char *from = "isa";
+    if (!name) {
+        name = getenv("RMAS_ISA");
+        from = "RMAS_ISA";
+    }
+    const rm_kern *k = NULL;
+    for (int i = 0; (k = rm_kern_at(i)); i++) {
+        if (!name || !*name)
+            *out = k; /* the last one is the best */
+        else if (strcmp(k->name, name) == 0)
+            *out = k;
+    }
+    if (*out) return RMAS_OK;
+    char list[64] = "";
+    for (int i = 0; (k = rm_kern_at(i)); i++) {
+        if (i) strncat(list, ", ", sizeof list - strlen(list) - 1);
+        strncat(list, k->name, sizeof list - strlen(list) - 1);
+    }
+    return rm_fail(err, RMAS_E_UNSUPPORTED, "%s: '%s' is not an instruction set that this CPU and this build can run; there are: %s", from, name,
+                   list);
+}

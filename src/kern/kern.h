@@ -1,0 +1,87 @@
+/* The kernel table: everything that runs per element, once per instruction set. kern.c chooses a table; nobody else looks at the CPU.
+ *
+ * Vectors have 16 lanes in every instruction set and sums are reduced in one fixed order, so a result depends on its own inputs
+ * only: not on how many rows are computed together. Tables may differ from one another in the last bits (fused multiply-add).
+ * Pointers need no alignment, sizes may be any number >= 0; in place (y == x) is fine for the row functions. Nothing is written
+ * or (where it matters: page ends) read outside the given sizes. */
+#ifndef RM_KERN_KERN_H
+#define RM_KERN_KERN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "util/error.h"
+
+enum { RM_KV_BLOCK = 64 }; /* keys per block of an attention cache */
+
+/* Attention of n_q queries with one block of keys and values, all of one kv head; blocks are given in the order of their positions,
+ * then attn_finish is called once. The caller sets m = -INFINITY, l = 0, o = 0 before the first block.
+ * A block lies in memory as k[d][RM_KV_BLOCK] (transposed) and v[RM_KV_BLOCK][d]; key slots outside [from, to) are not seen (they may be uninitialised
+ * if no query of the call sees them). A query's result depends on its own q, from, to and the block borders only. */
+typedef struct {
+    int d, n_q;
+    float scale;
+    bool half; /* k and v are IEEE half precision, else float */
+    const void *k, *v;
+    const float *q; /* [n_q] rows of d floats, ldq floats apart */
+    size_t ldq;
+    const int *from, *to; /* [n_q] the visible slots of the block; from >= to: none */
+    float *o; /* [n_q] rows of d floats, ldo apart: sums of weighted values */
+    size_t ldo;
+    float *m, *l; /* [n_q] running maximum and sum of weights */
+} rm_attn;
+
+/* The gated delta rule for one head over n_tok tokens; state S[dk][dv] is read and updated:
+ *   S *= decay_t; u = beta_t (v_t - S' k_t); S += k_t u'; o_t = S' q_t. */
+typedef struct {
+    int dk, dv, n_tok;
+    float *state;
+    const float *q, *k, *v; /* rows of dk, dk, dv floats */
+    size_t ldq, ldk, ldv;
+    const float *decay, *beta; /* one per token, ldg floats apart */
+    size_t ldg;
+    float *o; /* rows of dv floats */
+    size_t ldo;
+} rm_delta;
+
+typedef struct rm_kern rm_kern;
+struct rm_kern {
+    const char *name;
+
+    /* ---- rows of n floats ------------------------------------------------------------------------------------------ */
+    float (*dot)(const float *a, const float *b, size_t n);
+    void (*axpy)(float *y, float a, const float *x, size_t n); /* y += a x */
+    void (*add)(float *y, const float *a, const float *b, size_t n); /* y = a + b */
+    void (*mul)(float *y, const float *a, const float *b, size_t n); /* y = a b */
+    void (*scale)(float *y, const float *x, float a, size_t n); /* y = a x */
+    void (*rms_norm)(float *y, const float *x, const float *w, size_t n, float eps); /* x / sqrt(mean(x^2) + eps) * w; w may be NULL */
+    void (*layer_norm)(float *y, const float *x, const float *w, const float *b, size_t n, float eps); /* (x - mean) / sqrt(var + eps) * w + b */
+    void (*l2_norm)(float *y, const float *x, size_t n, float eps, float scale); /* x / sqrt(sum(x^2) + eps) * scale */
+    void (*exp)(float *y, const float *x, size_t n);
+    void (*sigmoid)(float *y, const float *x, size_t n);
+    void (*silu)(float *y, const float *x, size_t n); /* x sigmoid(x) */
+    void (*gelu)(float *y, const float *x, size_t n); /* x/2 (1 + erf(x / sqrt 2)) */
+    void (*silu_mul)(float *y, const float *gate, const float *up, size_t n); /* silu(gate) up */
+    void (*gelu_tanh_mul)(float *y, const float *gate, const float *up, size_t n); /* gelu_tanh(gate) up */
+    void (*sigmoid_mul)(float *y, const float *gate, const float *x, size_t n); /* sigmoid(gate) x */
+    void (*softmax)(float *y, const float *x, size_t n);
+    /* Rotates the pairs (j, j + half), or (2j, 2j + 1) if adjacent, of one head in place; cs: cos[half], then sin[half]. */
+    void (*rope)(float *x, const float *cs, int half, bool adjacent);
+    /* One output of the depthwise causal convolution of 4 taps, then silu: y[c] = silu(sum_i w[c * 4 + i] x[i][c]), x[3] the newest row. */
+    void (*conv4_silu)(float *y, const float *const x[4], const float *w, size_t n);
+
+    /* ---- attention, recurrence ---------------------------------------------------------------------------------------- */
+    void (*attn_block)(const rm_attn *a);
+    void (*attn_finish)(float *o, size_t ldo, const float *l, int n_q, int d); /* o /= l */
+    void (*delta_rule)(const rm_delta *a);
+    void (*to_half)(uint16_t *y, const float *x, size_t n); /* IEEE half, round to nearest even; for caches */
+};
+
+/* name: NULL for the best table that this CPU and operating system can run (or the one that the environment variable RMAS_ISA
+ * names), else "portable", "avx2", "avx512" or "neon". Fails if the CPU cannot run it. */
+rmas_status rm_kern_get(const rm_kern **out, const char *name, rmas_error *err);
+/* All tables that this CPU can run, for tests: number i, NULL past the last. */
+const rm_kern *rm_kern_at(int i);
+
+#endif
