@@ -5,11 +5,17 @@
 #include "util/file.h"
 #include "weights/weights.h"
 
+/* Memory that is given back all at once. */
 typedef struct rm_block {
     struct rm_block *next;
     size_t used, cap;
     _Alignas(16) char data[];
 } rm_block;
+typedef struct {
+    rm_block *blocks;
+} rm_arena;
+void *rm_arena_alloc(rm_arena *a, size_t n); /* 16-byte aligned; NULL when there is none */
+void rm_arena_free(rm_arena *a);
 
 struct rm_weights {
     rm_file_kind kind;
@@ -18,14 +24,11 @@ struct rm_weights {
     rm_tensor *tensor;
     int n_tensor, cap_tensor;
     int *by_name; /* indices into tensor, ordered by name; made by rm_reader_index */
-    rm_block *blocks; /* names and materialised tensors */
+    rm_arena arena; /* names and materialised tensors */
     rm_gguf *gguf;
 };
 
 rmas_status rm_reader_nomem(const char *path, rmas_error *err);
-/* Memory that lives as long as w, 16-byte aligned; NULL when there is none. */
-void *rm_reader_alloc(rm_weights *w, size_t n);
-char *rm_reader_name(rm_weights *w, const char *s, size_t n); /* a copy with a NUL behind it */
 /* Appends a tensor; the name is copied. NUL bytes in a name and empty names are refused. */
 rmas_status rm_reader_add(rm_weights *w, const char *path, const char *name, size_t n_name, const rm_tensor *t, rmas_error *err);
 /* Orders the names; two equal ones are an error. */

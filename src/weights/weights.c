@@ -13,9 +13,9 @@
 
 rmas_status rm_reader_nomem(const char *path, rmas_error *err) { return rm_fail(err, RMAS_E_NOMEM, "%s: out of memory", path); }
 
-void *rm_reader_alloc(rm_weights *w, size_t n) {
+void *rm_arena_alloc(rm_arena *a, size_t n) {
     enum { BLOCK = 1 << 14 };
-    rm_block *b = w->blocks;
+    rm_block *b = a->blocks;
     size_t rounded = (n + 15) & ~(size_t)15;
     if (rounded < n) return NULL;
     if (b && b->cap - b->used >= rounded) {
@@ -32,13 +32,21 @@ void *rm_reader_alloc(rm_weights *w, size_t n) {
         b->next = fresh;
     } else {
         fresh->next = b;
-        w->blocks = fresh;
+        a->blocks = fresh;
     }
     return fresh->data;
 }
 
-char *rm_reader_name(rm_weights *w, const char *s, size_t n) {
-    char *p = n < SIZE_MAX ? rm_reader_alloc(w, n + 1) : NULL;
+void rm_arena_free(rm_arena *a) {
+    for (rm_block *b = a->blocks, *next; b; b = next) {
+        next = b->next;
+        rm_free(b);
+    }
+    a->blocks = NULL;
+}
+
+static char *arena_name(rm_arena *a, const char *s, size_t n) {
+    char *p = n < SIZE_MAX ? rm_arena_alloc(a, n + 1) : NULL;
     if (!p) return NULL;
     if (n) memcpy(p, s, n);
     p[n] = 0;
@@ -57,7 +65,7 @@ rmas_status rm_reader_add(rm_weights *w, const char *path, const char *name, siz
     }
     rm_tensor *out = &w->tensor[w->n_tensor];
     *out = *t;
-    out->name = rm_reader_name(w, name, n_name);
+    out->name = arena_name(&w->arena, name, n_name);
     if (!out->name) return rm_reader_nomem(path, err);
     w->n_tensor++;
     return RMAS_OK;
@@ -331,10 +339,7 @@ void rm_weights_close(rm_weights *w) {
     if (!w) return;
     rm_gguf_free(w->gguf);
     for (int i = 0; i < w->n_map; i++) rm_map_close(&w->map[i]);
-    for (rm_block *b = w->blocks, *next; b; b = next) {
-        next = b->next;
-        rm_free(b);
-    }
+    rm_arena_free(&w->arena);
     rm_free(w->map);
     rm_free(w->tensor);
     rm_free(w->by_name);
