@@ -97,14 +97,17 @@ static void only_snapshot(rm_strbuf *commit, const char *folder) {
 }
 
 static rmas_status find(rm_strbuf *out, const char *repo, rm_strbuf *folder, rmas_error *err) {
-    if (!rm_hub_is_repo(repo)) return rm_fail(err, RMAS_E_ARG, "'%s' is not the name of a repository: owner/name or owner/name@revision was expected", repo);
-    if (!cache_folder(folder)) return rm_fail(err, RMAS_E_IO, "%s: no cache of the hub: none of HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME, HOME is set", repo);
+    if (!rm_hub_is_repo(repo))
+        return rm_fail(err, RMAS_E_ARG, "'%s' is not the name of a repository: owner/name or owner/name@revision was expected", repo);
+    if (!cache_folder(folder))
+        return rm_fail(err, RMAS_E_IO, "%s: no cache of the hub: none of HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME, HOME is set", repo);
     int owner = (int)strcspn(repo, "/"), end = (int)strcspn(repo, "@");
     const char *revision = repo[end] ? repo + end + 1 : "main";
     rm_strbuf_printf(folder, "/models--%.*s--%.*s", owner, repo, end - owner - 1, repo + owner + 1);
     if (folder->failed) return rm_fail(err, RMAS_E_NOMEM, "%s: out of memory", repo);
     if (!rm_path_is_dir(folder->s))
-        return rm_fail(err, RMAS_E_IO, "%s: not in the cache of the hub: no folder %s; download it (for instance 'hf download %.*s') or set HF_HUB_CACHE", repo,
+        return rm_fail(err, RMAS_E_IO,
+                       "%s: not in the cache of the hub: no folder %s; download it (for instance 'hf download %.*s') or set HF_HUB_CACHE", repo,
                        folder->s, end, repo);
     rm_strbuf commit = {0};
     rmas_status s = read_ref(&commit, folder->s, revision, err);
@@ -115,7 +118,8 @@ static rmas_status find(rm_strbuf *out, const char *repo, rm_strbuf *folder, rma
         if (out->failed || commit.failed)
             s = rm_fail(err, RMAS_E_NOMEM, "%s: out of memory", repo);
         else if (commit.n == 0 || !rm_path_is_dir(out->s))
-            s = rm_fail(err, RMAS_E_IO, "%s: the cache has no snapshot of revision '%s': looked at %s/refs and %s/snapshots", repo, revision, folder->s, folder->s);
+            s = rm_fail(err, RMAS_E_IO, "%s: the cache has no snapshot of revision '%s': looked at %s/refs and %s/snapshots", repo, revision,
+                        folder->s, folder->s);
     }
     rm_strbuf_free(&commit);
     return s;

@@ -107,7 +107,8 @@ static rmas_status check_edges(const rm_system *s, rmas_error *err) {
         const rm_edge_spec *x = &s->edge[e];
         const char *from = s->agent[x->from].role, *to = s->agent[x->to].role;
         if (!x->feedback && x->from == x->to)
-            return rm_fail(err, RMAS_E_ARG, "system %s: edge %s: %s cannot send to itself within a round; make it a feedback edge", s->name, x->key, from);
+            return rm_fail(err, RMAS_E_ARG, "system %s: edge %s: %s cannot send to itself within a round; make it a feedback edge", s->name, x->key,
+                           from);
         for (int f = 0; f < e; f++) {
             if (s->edge[f].from == x->from && s->edge[f].to == x->to)
                 return rm_fail(err, RMAS_E_ARG, "system %s: two edges from %s to %s; a prompt has one slot per sender", s->name, from, to);
@@ -121,8 +122,8 @@ rmas_status rm_system_check(const rm_system *s, rmas_error *err) {
     int order[RM_SYSTEM_MAX_AGENT];
     bool reaches[RM_SYSTEM_MAX_AGENT] = {false};
     if (s->n_agent < 1 || s->n_agent > RM_SYSTEM_MAX_AGENT || s->n_edge > RM_SYSTEM_MAX_EDGE)
-        return rm_fail(err, RMAS_E_ARG, "system %s: %d agents and %d edges; there can be 1 to %d agents and up to %d edges", s->name, s->n_agent, s->n_edge,
-                       RM_SYSTEM_MAX_AGENT, RM_SYSTEM_MAX_EDGE);
+        return rm_fail(err, RMAS_E_ARG, "system %s: %d agents and %d edges; there can be 1 to %d agents and up to %d edges", s->name, s->n_agent,
+                       s->n_edge, RM_SYSTEM_MAX_AGENT, RM_SYSTEM_MAX_EDGE);
     if (!is_word(s->family))
         return rm_fail(err, RMAS_E_ARG, "system %s: family '%s' is not a word of a prompt pack (a-z, 0-9, _ and -)", s->name, s->family);
     for (int a = 0; a < s->n_agent; a++)
@@ -135,8 +136,9 @@ rmas_status rm_system_check(const rm_system *s, rmas_error *err) {
             bool ran = false;
             for (int i = 0; i < n; i++) ran |= order[i] == a;
             if (!ran)
-                return rm_fail(err, RMAS_E_ARG, "system %s: %s waits for a message that waits for %s; one edge of the circle must be \"feedback\": true",
-                               s->name, s->agent[a].role, s->agent[a].role);
+                return rm_fail(err, RMAS_E_ARG,
+                               "system %s: %s waits for a message that waits for %s; one edge of the circle must be \"feedback\": true", s->name,
+                               s->agent[a].role, s->agent[a].role);
         }
     }
     reaches[s->answer] = true;
@@ -145,7 +147,8 @@ rmas_status rm_system_check(const rm_system *s, rmas_error *err) {
             if (reaches[s->edge[e].to]) reaches[s->edge[e].from] = true;
     for (int a = 0; a < s->n_agent; a++)
         if (!reaches[a])
-            return rm_fail(err, RMAS_E_ARG, "system %s: nothing that %s sends reaches %s, who answers", s->name, s->agent[a].role, s->agent[s->answer].role);
+            return rm_fail(err, RMAS_E_ARG, "system %s: nothing that %s sends reaches %s, who answers", s->name, s->agent[a].role,
+                           s->agent[s->answer].role);
     return RMAS_OK;
 }
 

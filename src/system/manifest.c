@@ -59,7 +59,8 @@ static rmas_status read_link(const reader *r, const json_t *v, const char *where
         const json_t *one = json_is_object(v) ? json_object_get(v, task[t]) : v;
         const char *text = json_string_value(one);
         if (!text || !*text)
-            return rm_fail(r->err, RMAS_E_FORMAT, "%s: %s: a link must be a file name, or an object with one for \"math\" and one for \"code\"", r->path, where);
+            return rm_fail(r->err, RMAS_E_FORMAT, "%s: %s: a link must be a file name, or an object with one for \"math\" and one for \"code\"",
+                           r->path, where);
         rm_free(file[t]);
         file[t] = rm_strdup(text);
         if (!file[t]) return nomem(r->err);
@@ -124,8 +125,9 @@ static rmas_status read_edge(const reader *r, const json_t *o, size_t i, rm_edge
         e->from = from ? rm_system_agent(r->s, from) : -1;
         e->to = to ? rm_system_agent(r->s, to) : -1;
         if (e->from < 0 || e->to < 0)
-            st = rm_fail(r->err, RMAS_E_FORMAT, "%s: %s: '%s' must be one of the roles in 'agents'%s%.100s", r->path, where, e->from < 0 ? "from" : "to",
-                         (e->from < 0 ? from : to) ? ", not " : "", (e->from < 0 ? from : to) ? (e->from < 0 ? from : to) : "");
+            st = rm_fail(r->err, RMAS_E_FORMAT, "%s: %s: '%s' must be one of the roles in 'agents'%s%.100s", r->path, where,
+                         e->from < 0 ? "from" : "to", (e->from < 0 ? from : to) ? ", not " : "",
+                         (e->from < 0 ? from : to) ? (e->from < 0 ? from : to) : "");
     }
     if (st == RMAS_OK && !e->key) {
         size_t n = strlen(from) + strlen(to) + 2;
@@ -147,7 +149,8 @@ static rmas_status read_graph(const reader *r, const json_t *o) {
     char *answer = NULL;
     s->text_special = true;
     RM_TRY(get_string(r, o, "system", "family", &s->family));
-    if (!s->family) return rm_fail(r->err, RMAS_E_FORMAT, "%s: either 'style' or 'family' (the first word of the prompts' names) must be given", r->path);
+    if (!s->family)
+        return rm_fail(r->err, RMAS_E_FORMAT, "%s: either 'style' or 'family' (the first word of the prompts' names) must be given", r->path);
     RM_TRY(get_bool(r, o, "system", "text_special_tokens", &s->text_special));
     if (edges && !json_is_array(edges)) return rm_fail(r->err, RMAS_E_FORMAT, "%s: 'edges' must be a list", r->path);
     size_t n = edges ? json_array_size(edges) : 0;
@@ -183,8 +186,9 @@ static rmas_status read_outer_links(const reader *r, const json_t *v) {
 }
 
 static rmas_status read_manifest(const reader *r, const json_t *o, const char *dir) {
-    static const char *const with_style[] = {"rmas_system", "name", "description", "style", "agents", "outer_links", "prompts", "init_seed", "defaults"};
-    static const char *const own_graph[] = {"rmas_system", "name",  "description", "family",  "agents",    "edges",
+    static const char *const with_style[] = {"rmas_system", "name",    "description", "style",   "agents",
+                                             "outer_links", "prompts", "init_seed",   "defaults"};
+    static const char *const own_graph[] = {"rmas_system", "name",   "description", "family",    "agents",   "edges",
                                             "outer_links", "answer", "prompts",     "init_seed", "defaults", "text_special_tokens"};
     rm_system *s = r->s;
     bool has_style = json_object_get(o, "style") != NULL;
@@ -268,7 +272,7 @@ rmas_status rm_system_find(rm_system **out, const char *name, rmas_error *err) {
         if (!strcmp(rm_style_name(i), name)) return rm_system_style(out, name, err);
     *out = NULL;
     if (rm_path_exists(name)) return rm_system_open(out, name, err);
-    return rm_fail(err, RMAS_E_ARG,
-                   "'%s' is neither a style (sequential_light, sequential_scaled, mixture, distillation, deliberation) nor a folder with a system.json",
-                   name);
+    return rm_fail(
+        err, RMAS_E_ARG,
+        "'%s' is neither a style (sequential_light, sequential_scaled, mixture, distillation, deliberation) nor a folder with a system.json", name);
 }

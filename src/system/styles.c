@@ -23,9 +23,13 @@ typedef struct {
 
 static const style_edge sequential_edges[] = {
     {"outer_12", "planner", "critic", false}, {"outer_23", "critic", "solver", false}, {"outer_31", "solver", "planner", true}, {0}};
-static const style_edge mixture_edges[] = {{"outer_1s", "math", "summarizer", false}, {"outer_2s", "code", "summarizer", false},
-                                           {"outer_3s", "science", "summarizer", false}, {"outer_s1", "summarizer", "math", true},
-                                           {"outer_s2", "summarizer", "code", true}, {"outer_s3", "summarizer", "science", true}, {0}};
+static const style_edge mixture_edges[] = {{"outer_1s", "math", "summarizer", false},
+                                           {"outer_2s", "code", "summarizer", false},
+                                           {"outer_3s", "science", "summarizer", false},
+                                           {"outer_s1", "summarizer", "math", true},
+                                           {"outer_s2", "summarizer", "code", true},
+                                           {"outer_s3", "summarizer", "science", true},
+                                           {0}};
 static const style_edge distillation_edges[] = {{"outer_el", "expert", "learner", false}, {"outer_le", "learner", "expert", true}, {0}};
 static const style_edge deliberation_edges[] = {{"outer_rt", "reflector", "toolcaller", false}, {"outer_tr", "toolcaller", "reflector", true}, {0}};
 
@@ -126,7 +130,8 @@ rmas_status rm_system_style(rm_system **out, const char *name, rmas_error *err) 
         *out = s;
         return RMAS_OK;
     }
-    return rm_fail(err, RMAS_E_ARG, "unknown style '%s'; there are sequential_light, sequential_scaled, mixture, distillation and deliberation", name);
+    return rm_fail(err, RMAS_E_ARG, "unknown style '%s'; there are sequential_light, sequential_scaled, mixture, distillation and deliberation",
+                   name);
 }
 
 /* ---- recommended settings ------------------------------------------------------------------------------------------- */
@@ -137,7 +142,8 @@ typedef struct {
     double temperature;
 } setting;
 
-#define T(style, dataset, version, batch, m, r) {style, dataset, version, batch, m, r, -1}
+#define T(style, dataset, version, batch, m, r)                                                                                                      \
+    { style, dataset, version, batch, m, r, -1 }
 static const setting settings[] = {
     T("sequential_light", "math500", 1, 32, 48, 3),
     T("sequential_light", "medqa", 1, 16, 32, 3),

@@ -44,7 +44,8 @@ static void expect(const char *repo, const char *folder) {
 static void names(void **state) {
     (void)state;
     const char *good[] = {"a/b", "RecursiveMAS/Mixture-Math", "o.x/n_1-2", "o/n@main", "o/n@refs/pr/1", "o/n@0123abc"};
-    const char *bad[] = {"", "a", "/a", "a/", "a/b/c", "../b", "a/..", "a/.b", "a--b/c", "a/b..c", "a b/c", "a/b@", "a/b@../x", "a/b@x/../y", "a/b@/x", "a@b/c"};
+    const char *bad[] = {"",       "a",      "/a",    "a/",   "a/b/c",    "../b",       "a/..",   "a/.b",
+                         "a--b/c", "a/b..c", "a b/c", "a/b@", "a/b@../x", "a/b@x/../y", "a/b@/x", "a@b/c"};
     for (size_t i = 0; i < RM_COUNT(good); i++) assert_true(rm_hub_is_repo(good[i]));
     for (size_t i = 0; i < RM_COUNT(bad); i++) assert_false(rm_hub_is_repo(bad[i]));
 }

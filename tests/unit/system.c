@@ -55,8 +55,7 @@ static void test_styles(void **state) {
     rm_system_free(s);
     assert_int_equal(rm_system_style(&s, "mixture", &err), RMAS_OK);
     expect_plan(s, 2, false, true, false, "math1L code1L science1L summarizer1L math2L+ code2L+ science2L+ summarizer2T*");
-    expect_plan(s, 2, false, true, true,
-                "math1L code1L science1L summarizer1T~ summarizer1L math2L+ code2L+ science2L+ summarizer2T*");
+    expect_plan(s, 2, false, true, true, "math1L code1L science1L summarizer1T~ summarizer1L math2L+ code2L+ science2L+ summarizer2T*");
     expect_plan(s, 2, false, false, true, "summarizer1T~ summarizer2T*");
     rm_system *one;
     assert_int_equal(rm_system_single(&one, s, "single", false, &err), RMAS_OK);
@@ -97,11 +96,12 @@ static void test_own_graph(void **state) {
     (void)state;
     rmas_error err = {0};
     rm_system *s;
-    const char *text = "{\"rmas_system\": 1, \"family\": \"review\", \"agents\": {\"author\": {\"model\": \"a.gguf\"}, \"ca\": {\"model\": \"a.gguf\"},"
-                       "\"cb\": {\"model\": \"b.gguf\", \"inner_link\": {\"math\": \"m.pt\", \"code\": \"c.pt\"}}, \"editor\": {\"model\": \"a.gguf\"}},"
-                       "\"edges\": [{\"from\": \"ca\", \"to\": \"editor\"}, {\"from\": \"cb\", \"to\": \"editor\"}, {\"from\": \"author\", \"to\": \"ca\"},"
-                       "{\"from\": \"author\", \"to\": \"cb\", \"link\": \"l.pt\"}, {\"from\": \"editor\", \"to\": \"author\", \"feedback\": true}],"
-                       "\"init_seed\": 7, \"defaults\": {\"latent_length\": 4}}";
+    const char *text =
+        "{\"rmas_system\": 1, \"family\": \"review\", \"agents\": {\"author\": {\"model\": \"a.gguf\"}, \"ca\": {\"model\": \"a.gguf\"},"
+        "\"cb\": {\"model\": \"b.gguf\", \"inner_link\": {\"math\": \"m.pt\", \"code\": \"c.pt\"}}, \"editor\": {\"model\": \"a.gguf\"}},"
+        "\"edges\": [{\"from\": \"ca\", \"to\": \"editor\"}, {\"from\": \"cb\", \"to\": \"editor\"}, {\"from\": \"author\", \"to\": \"ca\"},"
+        "{\"from\": \"author\", \"to\": \"cb\", \"link\": \"l.pt\"}, {\"from\": \"editor\", \"to\": \"author\", \"feedback\": true}],"
+        "\"init_seed\": 7, \"defaults\": {\"latent_length\": 4}}";
     if (open_text(&s, text, &err) != RMAS_OK) fail_msg("%s", err.msg);
     assert_int_equal(s->answer, 3);
     assert_string_equal(s->edge[0].key, "ca_editor");
@@ -122,9 +122,11 @@ static void test_no_feedback_runs_once(void **state) {
     (void)state;
     rmas_error err = {0};
     rm_system *s;
-    const char *text = "{\"rmas_system\": 1, \"family\": \"x\", \"agents\": {\"b\": {\"model\": \"m\"}, \"a\": {\"model\": \"m\"}, \"self\": {\"model\": \"m\"}},"
-                       "\"edges\": [{\"from\": \"a\", \"to\": \"b\"}, {\"from\": \"self\", \"to\": \"b\"}, {\"from\": \"self\", \"to\": \"self\", \"feedback\": true}],"
-                       "\"answer\": \"b\"}";
+    const char *text =
+        "{\"rmas_system\": 1, \"family\": \"x\", \"agents\": {\"b\": {\"model\": \"m\"}, \"a\": {\"model\": \"m\"}, \"self\": {\"model\": \"m\"}},"
+        "\"edges\": [{\"from\": \"a\", \"to\": \"b\"}, {\"from\": \"self\", \"to\": \"b\"}, {\"from\": \"self\", \"to\": \"self\", \"feedback\": "
+        "true}],"
+        "\"answer\": \"b\"}";
     if (open_text(&s, text, &err) != RMAS_OK) fail_msg("%s", err.msg);
     /* what a and b would do in rounds 1 and 2 reaches nobody */
     expect_plan(s, 3, false, true, false, "self1L self2L+ a3L self3L+ b3T*");
@@ -148,10 +150,12 @@ static void test_refused(void **state) {
         {"{\"rmas_system\": 1, \"family\": \"f\", \"agents\": {\"a\": {}}}", "'model' is missing"},
         {"{\"rmas_system\": 1, \"family\": \"f\", \"agents\": {\"a\": {\"model\": \"m\"}, \"b\": {\"model\": \"m\"}}}", "nothing that a sends"},
         {"{\"rmas_system\": 1, \"family\": \"f\", \"agents\": {\"a\": {\"model\": \"m\"}}, \"answer\": \"z\"}", "'answer'"},
-        {"{\"rmas_system\": 1, \"family\": \"f\", \"agents\": {\"a\": {\"model\": \"m\"}, \"b\": {\"model\": \"m\"}}, \"edges\": [{\"from\": \"a\", \"to\": \"b\"}, "
+        {"{\"rmas_system\": 1, \"family\": \"f\", \"agents\": {\"a\": {\"model\": \"m\"}, \"b\": {\"model\": \"m\"}}, \"edges\": [{\"from\": \"a\", "
+         "\"to\": \"b\"}, "
          "{\"from\": \"b\", \"to\": \"a\"}]}",
          "\"feedback\": true"},
-        {"{\"rmas_system\": 1, \"family\": \"f\", \"agents\": {\"a\": {\"model\": \"m\"}, \"b\": {\"model\": \"m\"}}, \"edges\": [{\"from\": \"a\", \"to\": \"b\"}, "
+        {"{\"rmas_system\": 1, \"family\": \"f\", \"agents\": {\"a\": {\"model\": \"m\"}, \"b\": {\"model\": \"m\"}}, \"edges\": [{\"from\": \"a\", "
+         "\"to\": \"b\"}, "
          "{\"from\": \"a\", \"to\": \"b\", \"key\": \"k\", \"feedback\": true}]}",
          "one slot per sender"},
         {"{\"rmas_system\": 1, \"family\": \"f\", \"agents\": {\"a\": {\"model\": \"m\"}}, \"edges\": [{\"from\": \"a\"}]}", "'to'"},

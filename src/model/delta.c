@@ -1,0 +1,120 @@
+/* The gated delta rule: short causal convolution, normalised queries and keys, a recurrent state per value head, gated norm. */
+#include <math.h>
+#include <string.h>
+
+#include "model/layer.h"
+
+enum { CHANNELS = 256, MAX_TAP = 64 };
+
+typedef struct {
+    const rm_model *m;
+    const rm_layer *l;
+    const rm_delta_plan *d;
+    const rm_run *run;
+    float *o, *conv, *gate;
+    const float *in;
+    int n_conv, n_in, n_block;
+} job;
+
+static int key_head(const rm_delta_plan *d, int ih) { return d->key_modulo ? ih % d->n_key : ih / (d->n_value / d->n_key); }
+
+/* Channels [c0, c0 + n) of all positions of a run; then the last rows become the state. */
+static void convolve(const job *j, const rm_run *r, int c0, int n) {
+    const rm_kern *k = j->m->exec->kern;
+    int n_tap = j->d->n_tap;
+    size_t ld = (size_t)j->n_in, ldc = (size_t)j->n_conv;
+    const float *w = j->l->conv + (size_t)c0 * (size_t)n_tap, *x[MAX_TAP];
+    for (int t = 0; t < r->n; t++) {
+        float *y = j->conv + (size_t)(r->row + t) * ldc + c0;
+        for (int i = 0; i < n_tap; i++) {
+            int back = t + i - (n_tap - 1);
+            x[i] = back >= 0 ? j->in + (size_t)(r->row + back) * ld + c0 : r->conv + (size_t)(n_tap - 1 + back) * ldc + c0;
+        }
+        if (n_tap == 4) {
+            k->conv4_silu(y, x, w, (size_t)n);
+            continue;
+        }
+        for (int c = 0; c < n; c++) {
+            y[c] = 0;
+            for (int i = 0; i < n_tap; i++) y[c] += w[(size_t)c * (size_t)n_tap + (size_t)i] * x[i][c];
+        }
+        k->silu(y, y, (size_t)n);
+    }
+    for (int i = 0; i < n_tap - 1; i++) { /* ascending: a row moves to a place that has been read */
+        int from = r->n - (n_tap - 1) + i;
+        const float *row = from >= 0 ? j->in + (size_t)(r->row + from) * ld + c0 : r->conv + (size_t)(i + r->n) * ldc + c0;
+        memmove(r->conv + (size_t)i * ldc + c0, row, (size_t)n * sizeof *row);
+    }
+}
+
+static void convolve_chunk(void *ctx, int chunk, int thread) {
+    (void)thread;
+    const job *j = ctx;
+    int c0 = chunk % j->n_block * CHANNELS;
+    convolve(j, &j->run[chunk / j->n_block], c0, j->n_conv - c0 < CHANNELS ? j->n_conv - c0 : CHANNELS);
+}
+
+static float softplus(float x) { return x > 20 ? x : log1pf(expf(x)); }
+
+/* Normalises q and k in place, and makes decay and beta. */
+static void gate_rows(void *ctx, int from, int to) {
+    const job *j = ctx;
+    const rm_delta_plan *d = j->d;
+    const rm_kern *kern = j->m->exec->kern;
+    size_t dk = (size_t)d->d_key, nv = (size_t)d->n_value;
+    float scale = (float)(1 / sqrt((double)d->d_key));
+    for (int row = from; row < to; row++) {
+        float *q = j->conv + (size_t)row * (size_t)j->n_conv, *k = q + (size_t)d->n_key * dk, *decay = j->gate + (size_t)row * 2 * nv;
+        for (int h = 0; h < d->n_key; h++, q += dk, k += dk) {
+            kern->l2_norm(q, q, dk, 1e-6f, scale);
+            kern->l2_norm(k, k, dk, 1e-6f, 1);
+        }
+        const float *b = j->in + (size_t)row * (size_t)j->n_in + j->n_conv + (size_t)d->n_value * (size_t)d->d_value, *a = b + nv;
+        kern->sigmoid(decay + nv, b, nv);
+        for (size_t h = 0; h < nv; h++) decay[h] = j->l->a[h] * softplus(a[h] + j->l->dt_bias[h]);
+        kern->exp(decay, decay, nv);
+    }
+}
+
+/* One value head of one run: the recurrence, then norm and gate. */
+static void recur_chunk(void *ctx, int chunk, int thread) {
+    (void)thread;
+    const job *j = ctx;
+    const rm_delta_plan *d = j->d;
+    const rm_kern *kern = j->m->exec->kern;
+    const rm_run *r = &j->run[chunk / d->n_value];
+    int ih = chunk % d->n_value;
+    size_t dk = (size_t)d->d_key, dv = (size_t)d->d_value, nv = (size_t)d->n_value, ld = (size_t)j->n_conv;
+    const float *row = j->conv + (size_t)r->row * ld, *gate = j->gate + (size_t)r->row * 2 * nv;
+    float *o = j->o + (size_t)r->row * nv * dv + (size_t)ih * dv;
+    rm_delta x = {.dk = d->d_key,
+                  .dv = d->d_value,
+                  .n_tok = r->n,
+                  .state = r->state + (size_t)ih * dk * dv,
+                  .q = row + (size_t)key_head(d, ih) * dk,
+                  .k = row + (size_t)(d->n_key + key_head(d, ih)) * dk,
+                  .v = row + 2 * (size_t)d->n_key * dk + (size_t)ih * dv,
+                  .ldq = ld,
+                  .ldk = ld,
+                  .ldv = ld,
+                  .decay = gate + ih,
+                  .beta = gate + nv + ih,
+                  .ldg = 2 * nv,
+                  .o = o,
+                  .ldo = nv * dv};
+    kern->delta_rule(&x);
+    const float *z = j->in + (size_t)r->row * (size_t)j->n_in + j->n_conv + (size_t)ih * dv;
+    for (int t = 0; t < r->n; t++, o += nv * dv, z += j->n_in) {
+        kern->rms_norm(o, o, j->l->delta_norm, dv, j->m->cfg.norm_eps);
+        kern->silu_mul(o, z, o, dv);
+    }
+}
+
+void rm_delta_mix(const rm_model *m, int il, float *o, float *conv, float *gate, const float *in, const rm_run *run, int n_run, int n_row) {
+    const rm_delta_plan *d = &m->cfg.delta;
+    int n_conv = rm_delta_conv_dim(d);
+    job j = {m, &m->layer[il], d, run, o, conv, gate, in, n_conv, rm_delta_in_dim(d), (n_conv + CHANNELS - 1) / CHANNELS};
+    rm_pool_run(m->exec->pool, n_run * j.n_block, convolve_chunk, &j);
+    rm_rows_run(m->exec, n_row, 4, gate_rows, &j);
+    rm_pool_run(m->exec->pool, n_run * d->n_value, recur_chunk, &j);
+}

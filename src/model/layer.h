@@ -1,0 +1,99 @@
+/* The inside of a model: bound weights, and the blocks of a layer, forward and backward. The walk over layers and the caches
+ * are the session's; the blocks get pointers.
+ *
+ * A pass computes rows; a run is a stretch of rows that are consecutive positions of one sequence. Every block works row by
+ * row in an order of operations that depends on the row's position and the weights only, so no number depends on the rows
+ * beside it. */
+#ifndef RM_MODEL_LAYER_H
+#define RM_MODEL_LAYER_H
+
+#include "kern/kern.h"
+#include "model/family.h"
+#include "model/linear.h"
+#include "model/model.h"
+
+typedef struct {
+    float *norm, *mlp_norm; /* before the mixer and before the MLP: factors, the one of "1 + w" included */
+    float *post_norm, *post_mlp_norm; /* or NULL */
+    rm_linear in, out; /* of the mixer: q | k | v and o, or qkv | z | b | a and out */
+    rm_linear gate_up, down;
+    float *q_norm, *k_norm; /* [d_head] or NULL */
+    float *conv; /* [conv_dim, n_tap], oldest tap first */
+    float *dt_bias, *a; /* [n_value]; a < 0 */
+    float *delta_norm; /* [d_value] */
+} rm_layer;
+
+struct rm_model {
+    rm_exec *exec;
+    rm_config cfg;
+    const rm_family *family;
+    rm_weights *weights;
+    rm_precision precision;
+    char *path;
+    const rm_tensor *embed;
+    float embed_scale; /* 0: none */
+    bool kv_half; /* caches hold IEEE half instead of float */
+    float *out_norm;
+    rm_linear head;
+    rm_layer *layer;
+    size_t n_bytes;
+};
+
+/* Finds and checks all tensors of m->weights. */
+rmas_status rm_model_bind(rm_model *m, rmas_error *err);
+void rm_layer_free(rm_layer *l);
+
+/* ---- rows in parallel ------------------------------------------------------------------------------------------------ */
+
+typedef void (*rm_rows_fn)(void *ctx, int from, int to);
+/* Calls fn for ranges of at most grain rows that cover [0, n_row). Every row must be independent of the others. */
+void rm_rows_run(rm_exec *e, int n_row, int grain, rm_rows_fn fn, void *ctx);
+
+/* ---- norms, residual sums --------------------------------------------------------------------------------------------- */
+
+void rm_norm(rm_exec *e, float *y, const float *x, const float *w, int d, int n_row, float eps); /* y may be x */
+/* dx += gradient, given dy; x is the input of the norm. */
+void rm_norm_back(rm_exec *e, float *dx, const float *dy, const float *x, const float *w, int d, int n_row, float eps);
+void rm_norm_row_back(float *dx, const float *dy, const float *x, const float *w, int d, float eps);
+/* x += t, or x += norm(t) if w is given; t is overwritten. */
+void rm_residual(rm_exec *e, float *x, float *t, const float *w, int d, int n_row, float eps);
+
+/* ---- rotary positions ------------------------------------------------------------------------------------------------ */
+
+/* cs [n_row, n_rot]: cos of the n_rot / 2 angles, then sin; pos [n_row]. */
+void rm_rope_table(rm_exec *e, float *cs, const rm_rope *r, const int *pos, int n_row);
+void rm_rope_back(float *dx, const float *cs, int half, bool adjacent); /* the inverse rotation, in place */
+
+/* ---- runs -------------------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    int row, n, pos; /* rows [row, row + n) of the pass are positions [pos, pos + n) of one sequence */
+    char *const *tile; /* attention: cache blocks by position / RM_KV_BLOCK (NULL for those behind the window) */
+    float *conv; /* delta rule: [n_tap - 1, conv_dim], the rows before, oldest first */
+    float *state; /* delta rule: [n_value, d_key, d_value] */
+} rm_run;
+
+/* ---- attention --------------------------------------------------------------------------------------------------------- */
+
+/* Bytes of one layer in a cache block: per kv head keys [d_head, RM_KV_BLOCK], then values [RM_KV_BLOCK, d_head]. */
+size_t rm_kv_layer_bytes(const rm_model *m);
+
+/* From in [n_row, qkv_dim]: q (normed, rotated) as [n_kv, n_row, n_head / n_kv, d_head]; keys (normed, rotated) and values
+ * go to the cache. off: of this layer inside a block. */
+void rm_attention_prepare(const rm_model *m, int il, float *q, const float *in, const float *cs, const rm_run *run, int n_run, int n_row, size_t off);
+/* o [n_row, q_dim]: attention over the cache, times the gate if the plan has one (in: where the gate stands). t: scratch like q. */
+void rm_attention(const rm_model *m, int il, float *o, float *t, const float *q, const float *in, const rm_run *run, int n_run, int n_row,
+                  size_t off);
+
+/* ---- delta rule -------------------------------------------------------------------------------------------------------- */
+
+/* From in [n_row, delta_in_dim]: conv [n_row, conv_dim] (after silu; q and k normalised), gate [n_row, 2 n_value] (decay, beta)
+ * and o [n_row, value_dim] (normed, gated). conv and recurrent state of the runs move on. */
+void rm_delta_mix(const rm_model *m, int il, float *o, float *conv, float *gate, const float *in, const rm_run *run, int n_run, int n_row);
+
+/* ---- MLP --------------------------------------------------------------------------------------------------------------- */
+
+void rm_act_mul(const rm_model *m, float *h, const float *gate_up, int n_row); /* h [n_row, d_ff] = act(gate) up */
+void rm_act_mul_back(const rm_model *m, float *d_gate_up, const float *dh, const float *gate_up, int n_row);
+
+#endif

@@ -1,0 +1,83 @@
+/* RMS norms and residual sums, forward and backward. */
+#include <math.h>
+
+#include "model/layer.h"
+
+typedef struct {
+    const rm_kern *k;
+    float *y;
+    const float *x, *w, *dy;
+    size_t d;
+    float eps;
+} job;
+
+static void norm_rows(void *ctx, int from, int to) {
+    const job *j = ctx;
+    for (size_t i = (size_t)from * j->d, end = (size_t)to * j->d; i < end; i += j->d) j->k->rms_norm(j->y + i, j->x + i, j->w, j->d, j->eps);
+}
+
+void rm_norm(rm_exec *e, float *y, const float *x, const float *w, int d, int n_row, float eps) {
+    job j = {.k = e->kern, .y = y, .x = x, .w = w, .d = (size_t)d, .eps = eps};
+    rm_rows_run(e, n_row, 8, norm_rows, &j);
+}
+
+static void residual_rows(void *ctx, int from, int to) {
+    const job *j = ctx;
+    for (int r = from; r < to; r++) {
+        float *x = j->y + (size_t)r * j->d, *t = (float *)j->x + (size_t)r * j->d; /* t is the caller's to overwrite */
+        if (j->w) j->k->rms_norm(t, t, j->w, j->d, j->eps);
+        j->k->add(x, x, t, j->d);
+    }
+}
+
+void rm_residual(rm_exec *e, float *x, float *t, const float *w, int d, int n_row, float eps) {
+    job j = {.k = e->kern, .y = x, .x = t, .w = w, .d = (size_t)d, .eps = eps};
+    rm_rows_run(e, n_row, 8, residual_rows, &j);
+}
+
+/* y = r x w with r = (mean(x^2) + eps)^-1/2: dx = r (dy w) - r^3 x mean(x dy w). Sums in double: n can be large and this is no hot spot. */
+void rm_norm_row_back(float *dx, const float *dy, const float *x, const float *w, int d, float eps) {
+    double square = 0, dot = 0;
+    for (int i = 0; i < d; i++) {
+        square += (double)x[i] * x[i];
+        dot += (double)x[i] * dy[i] * w[i];
+    }
+    double r = 1 / sqrt(square / d + (double)eps);
+    float rf = (float)r, c = (float)(r * r * r * dot / d);
+    for (int i = 0; i < d; i++) dx[i] += rf * dy[i] * w[i] - c * x[i];
+}
+
+static void back_rows(void *ctx, int from, int to) {
+    const job *j = ctx;
+    for (size_t i = (size_t)from * j->d, end = (size_t)to * j->d; i < end; i += j->d)
+        rm_norm_row_back(j->y + i, j->dy + i, j->x + i, j->w, (int)j->d, j->eps);
+}
+
+void rm_norm_back(rm_exec *e, float *dx, const float *dy, const float *x, const float *w, int d, int n_row, float eps) {
+    job j = {.y = dx, .dy = dy, .x = x, .w = w, .d = (size_t)d, .eps = eps};
+    rm_rows_run(e, n_row, 8, back_rows, &j);
+}
+
+/* ---- rows in parallel -------------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    rm_rows_fn fn;
+    void *ctx;
+    int n_row, grain;
+} split;
+
+static void run_chunk(void *ctx, int chunk, int thread) {
+    (void)thread;
+    const split *s = ctx;
+    int from = chunk * s->grain, to = from + s->grain;
+    s->fn(s->ctx, from, to < s->n_row ? to : s->n_row);
+}
+
+void rm_rows_run(rm_exec *e, int n_row, int grain, rm_rows_fn fn, void *ctx) {
+    split s = {fn, ctx, n_row, grain};
+    int n = (n_row + grain - 1) / grain;
+    if (n == 1)
+        fn(ctx, 0, n_row);
+    else if (n > 1)
+        rm_pool_run(e->pool, n, run_chunk, &s);
+}

@@ -1,0 +1,34 @@
+/* The inside of a sequence: blocks of keys and values with counted references, and recurrent state. */
+#ifndef RM_SESSION_SEQ_H
+#define RM_SESSION_SEQ_H
+
+#include "model/layer.h"
+#include "session/session.h"
+
+/* Layers of one kind (full, sliding) have their caches in common blocks of RM_KV_BLOCK positions. */
+typedef struct {
+    char **tile; /* [cap] by position / RM_KV_BLOCK; NULL: behind the window */
+    int n, cap;
+    size_t block_bytes; /* 0: no layer of this kind */
+    char *spare; /* a block that left the window, for the next one */
+} rm_cache;
+
+struct rm_seq {
+    const rm_model *m;
+    int len;
+    bool broken;
+    bool keep; /* blocks behind the window stay, for gradients */
+    rm_cache cache[2]; /* RM_LAYER_FULL, RM_LAYER_SLIDING */
+    int n_linear;
+    float *conv, *state; /* [n_linear] of rm_seq_conv_floats, rm_seq_state_floats */
+};
+
+size_t rm_seq_conv_floats(const rm_model *m); /* of one layer */
+size_t rm_seq_state_floats(const rm_model *m);
+int rm_model_count_layers(const rm_model *m, rm_layer_kind kind);
+
+/* Makes room for n more positions, in blocks that nobody else refers to. */
+rmas_status rm_seq_reserve(rm_seq *s, int n, rmas_error *err);
+void rm_seq_advance(rm_seq *s, int n); /* n positions are computed: counts them, lets blocks behind the window go */
+
+#endif

@@ -1,0 +1,100 @@
+#include "session/walk.h"
+
+#include <string.h>
+
+#include "util/mem.h"
+
+static size_t max2(size_t a, size_t b) { return a > b ? a : b; }
+
+rmas_status rm_work_fit(rm_work *w, const rm_model *m, int n_row, int n_run, rmas_error *err) {
+    const rm_config *c = &m->cfg;
+    w->m = m;
+    if (n_run > w->cap_run) {
+        rm_run *r = rm_realloc_array(w->run, (size_t)n_run, sizeof *r);
+        if (r) w->run = r;
+        rm_seq **s = rm_realloc_array(w->seq, (size_t)n_run, sizeof(rm_seq *));
+        if (s) w->seq = s;
+        if (!r || !s) return rm_fail(err, RMAS_E_NOMEM, "out of memory for a batch of %d sequences", n_run);
+        w->cap_run = n_run;
+    }
+    if (n_row <= w->cap) return RMAS_OK;
+    int cap = n_row <= 4 ? 4 : (n_row + 15) / 16 * 16;
+    const rm_delta_plan *d = &c->delta;
+    bool linear = d->n_value > 0;
+    size_t q = (size_t)rm_config_q_dim(c), dm = (size_t)c->d_model, conv = linear ? (size_t)rm_delta_conv_dim(d) : 0;
+    const struct {
+        float **p;
+        size_t n;
+    } part[] = {{&w->x, dm},
+                {&w->a, dm},
+                {&w->in, max2((size_t)rm_config_qkv_dim(c), linear ? (size_t)rm_delta_in_dim(d) : 0)},
+                {&w->q, max2(q, conv)},
+                {&w->t, max2(q, dm)},
+                {&w->o, max2(q, linear ? (size_t)rm_delta_value_dim(d) : 0)},
+                {&w->gate_up, 2 * (size_t)c->d_ff},
+                {&w->h, (size_t)c->d_ff},
+                {&w->delta_gate, 2 * (size_t)d->n_value},
+                {&w->cs[0], (size_t)c->rope[0].n_rot},
+                {&w->cs[1], (size_t)c->rope[1].n_rot},
+                {(float **)(void *)&w->pos, 1}};
+    size_t n = 0;
+    for (size_t i = 0; i < RM_COUNT(part); i++) n += (part[i].n * (size_t)cap + 15) / 16 * 16;
+    rm_free(w->memory);
+    w->cap = 0;
+    w->memory = rm_aligned(n * sizeof *w->memory);
+    if (!w->memory) return rm_fail(err, RMAS_E_NOMEM, "out of memory for a pass of %d rows (%zu bytes)", cap, n * sizeof *w->memory);
+    float *at = w->memory;
+    for (size_t i = 0; i < RM_COUNT(part); at += (part[i++].n * (size_t)cap + 15) / 16 * 16) memcpy(part[i].p, &at, sizeof at);
+    w->cap = cap;
+    return RMAS_OK;
+}
+
+void rm_work_free(rm_work *w) {
+    rm_free(w->memory);
+    rm_free(w->run);
+    rm_free(w->seq);
+    memset(w, 0, sizeof *w);
+}
+
+void rm_work_begin(rm_work *w, int n_row) {
+    const rm_config *c = &w->m->cfg;
+    for (int i = 0; i < w->n_run; i++)
+        for (int k = 0; k < w->run[i].n; k++) w->pos[w->run[i].row + k] = w->run[i].pos + k;
+    for (int k = 0; k < 2; k++)
+        if (k == RM_LAYER_FULL || c->window) rm_rope_table(w->m->exec, w->cs[k], &c->rope[k], w->pos, n_row);
+}
+
+static rmas_status mix(rm_work *w, int il, int slot, int n_row, rmas_error *err) {
+    const rm_model *m = w->m;
+    const rm_layer *l = &m->layer[il];
+    rm_layer_kind kind = m->cfg.layer[il];
+    rm_norm(m->exec, w->a, w->x, l->norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
+    RM_TRY(rm_linear_mul(m->exec, w->in, w->a, n_row, &l->in, err));
+    if (kind == RM_LAYER_LINEAR) {
+        for (int i = 0; i < w->n_run; i++) {
+            w->run[i].conv = w->seq[i]->conv + (size_t)slot * rm_seq_conv_floats(m);
+            w->run[i].state = w->seq[i]->state + (size_t)slot * rm_seq_state_floats(m);
+        }
+        rm_delta_mix(m, il, w->o, w->q, w->delta_gate, w->in, w->run, w->n_run, n_row);
+    } else {
+        size_t off = (size_t)slot * rm_kv_layer_bytes(m);
+        for (int i = 0; i < w->n_run; i++) w->run[i].tile = w->seq[i]->cache[kind].tile;
+        rm_attention_prepare(m, il, w->q, w->in, w->cs[kind], w->run, w->n_run, n_row, off);
+        rm_attention(m, il, w->o, w->t, w->q, w->in, w->run, w->n_run, n_row, off);
+    }
+    RM_TRY(rm_linear_mul(m->exec, w->t, w->o, n_row, &l->out, err));
+    rm_residual(m->exec, w->x, w->t, l->post_norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
+    return RMAS_OK;
+}
+
+rmas_status rm_walk_layer(rm_work *w, int il, int slot, int n_row, rmas_error *err) {
+    const rm_model *m = w->m;
+    const rm_layer *l = &m->layer[il];
+    RM_TRY(mix(w, il, slot, n_row, err));
+    rm_norm(m->exec, w->a, w->x, l->mlp_norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
+    RM_TRY(rm_linear_mul(m->exec, w->gate_up, w->a, n_row, &l->gate_up, err));
+    rm_act_mul(m, w->h, w->gate_up, n_row);
+    RM_TRY(rm_linear_mul(m->exec, w->t, w->h, n_row, &l->down, err));
+    rm_residual(m->exec, w->x, w->t, l->post_mlp_norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
+    return RMAS_OK;
+}

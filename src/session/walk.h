@@ -1,0 +1,29 @@
+/* The forward walk: rows of a pass through the layers of the plan. One walk for running and for training. */
+#ifndef RM_SESSION_WALK_H
+#define RM_SESSION_WALK_H
+
+#include "session/seq.h"
+
+/* Buffers of a pass, [cap, ...] each; kept from call to call. */
+typedef struct {
+    const rm_model *m;
+    int cap;
+    float *memory;
+    float *x, *a, *in, *q, *t, *o, *gate_up, *h, *delta_gate;
+    float *cs[2]; /* rotary tables of full and sliding layers */
+    int *pos;
+    rm_run *run;
+    rm_seq **seq; /* of each run */
+    int n_run, cap_run;
+} rm_work;
+
+rmas_status rm_work_fit(rm_work *w, const rm_model *m, int n_row, int n_run, rmas_error *err);
+void rm_work_free(rm_work *w);
+
+/* Positions and rotary tables of the runs in w. */
+void rm_work_begin(rm_work *w, int n_row);
+/* Layer il over w->x: what it adds to the cache is written, the lengths of the sequences stay. slot: how many layers of its kind
+ * come before it. */
+rmas_status rm_walk_layer(rm_work *w, int il, int slot, int n_row, rmas_error *err);
+
+#endif
