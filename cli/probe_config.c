@@ -24,14 +24,16 @@ static json_t *rope(const rm_rope *r) {
 }
 
 static json_t *describe(const rm_config *c) {
-    json_t *o = json_pack("{ss si si si si si si si sf sb si so sf}", "model_type", c->model_type, "hidden_size", c->d_model, "intermediate_size", c->d_ff,
-                          "layers", c->n_layer, "heads", c->n_head, "kv_heads", c->n_kv, "head_dim", c->d_head, "vocab_size", c->n_vocab, "rms_norm_eps",
-                          (double)c->norm_eps, "tie_word_embeddings", (int)c->tied, "max_position_embeddings", c->n_ctx_train, "layer_types", layer_runs(c),
-                          "attention_scale", (double)c->attn_scale);
+    json_t *o = json_pack("{ss si si si si si si si sf sb si so sf}", "model_type", c->model_type, "hidden_size", c->d_model, "intermediate_size",
+                          c->d_ff, "layers", c->n_layer, "heads", c->n_head, "kv_heads", c->n_kv, "head_dim", c->d_head, "vocab_size", c->n_vocab,
+                          "rms_norm_eps", (double)c->norm_eps, "tie_word_embeddings", (int)c->tied, "max_position_embeddings", c->n_ctx_train,
+                          "layer_types", layer_runs(c), "attention_scale", (double)c->attn_scale);
     json_object_set_new(o, "sliding_window", c->window ? json_integer(c->window) : json_null());
-    bool same = c->rope[0].n_rot == c->rope[1].n_rot && !memcmp(c->rope[0].inv_freq, c->rope[1].inv_freq, sizeof(float) * (size_t)c->rope[0].n_rot / 2);
-    json_object_set_new(o, "rope", same ? json_pack("{so}", "all", rope(&c->rope[0]))
-                                        : json_pack("{soso}", kind_name[RM_LAYER_FULL], rope(&c->rope[0]), kind_name[RM_LAYER_SLIDING], rope(&c->rope[1])));
+    bool same =
+        c->rope[0].n_rot == c->rope[1].n_rot && !memcmp(c->rope[0].inv_freq, c->rope[1].inv_freq, sizeof(float) * (size_t)c->rope[0].n_rot / 2);
+    json_object_set_new(o, "rope",
+                        same ? json_pack("{so}", "all", rope(&c->rope[0]))
+                             : json_pack("{soso}", kind_name[RM_LAYER_FULL], rope(&c->rope[0]), kind_name[RM_LAYER_SLIDING], rope(&c->rope[1])));
     if (c->embed_scale != 0) {
         json_object_set_new(o, "embed_scale_float32", json_real((double)c->embed_scale));
         json_object_set_new(o, "embed_scale_bfloat16", json_real((double)rm_bf16_to_f32(rm_f32_to_bf16(c->embed_scale))));
@@ -58,8 +60,10 @@ int probe_config(int argc, char **argv) {
     rmas_status st = n_word == 1 ? rm_config_read(&c, argv[1], &err) : rm_fail(&err, RMAS_E_ARG, "needs a config.json or its folder");
     json_t *o = st == RMAS_OK ? describe(&c) : NULL;
     char *text = o ? json_dumps(o, JSON_REAL_PRECISION(17)) : NULL;
-    if (text) puts(text);
-    else if (st == RMAS_OK) st = rm_fail(&err, RMAS_E_NOMEM, "out of memory for the result");
+    if (text)
+        puts(text);
+    else if (st == RMAS_OK)
+        st = rm_fail(&err, RMAS_E_NOMEM, "out of memory for the result");
     free(text);
     json_decref(o);
     rm_config_free(&c);
