@@ -1,0 +1,312 @@
+#include "train/team.h"
+
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "hub/hub.h"
+#include "util/file.h"
+#include "util/mem.h"
+
+static rmas_status no_memory(rmas_error *err) { return rm_fail(err, RMAS_E_NOMEM, "out of memory"); }
+
+/* ---- where things are ------------------------------------------------------------------------------------------------------ */
+
+static const char *override_of(const rm_team_options *o, const char *key) {
+    size_t n = strlen(key);
+    for (int i = o->n_override - 1; i >= 0; i--)
+        if (!strncmp(o->override[i], key, n) && o->override[i][n] == '=') return o->override[i] + n + 1;
+    return NULL;
+}
+
+static rmas_status check_overrides(const rm_team *t, const rm_team_options *o, rmas_error *err) {
+    for (int i = 0; i < o->n_override; i++) {
+        const char *eq = strchr(o->override[i], '=');
+        if (!eq || eq == o->override[i] || !eq[1]) return rm_fail(err, RMAS_E_ARG, "--ckpt_override %s: expected KEY=PATH", o->override[i]);
+        char key[64];
+        snprintf(key, sizeof key, "%.*s", (int)(eq - o->override[i]), o->override[i]);
+        if (strcmp(key, "outer") != 0 && rm_train_role_find(&t->style, key) < 0)
+            return rm_fail(err, RMAS_E_ARG, "--ckpt_override %s: %s has no role '%s'", o->override[i], t->system->name, key);
+    }
+    return RMAS_OK;
+}
+
+/* A path of the manifest: relative to its folder. */
+static char *in_system(const rm_system *s, const char *path) { return s->dir ? rm_path_join(s->dir, path) : rm_strdup(path); }
+
+/* given: a path or repository from the command line or the manifest; repo: the published one. */
+static rmas_status locate(char **out, const rm_system *s, const char *override, const char *given, const char *repo, const char *what,
+                          const char *hint, rmas_error *err) {
+    *out = override ? rm_strdup(override) : given ? in_system(s, given) : NULL;
+    if ((override || given) && !*out) return no_memory(err);
+    if (*out && rm_path_exists(*out)) return RMAS_OK;
+    const char *hub = *out && !rm_path_exists(*out) && rm_hub_is_repo(override ? override : given) ? (override ? override : given)
+                      : *out                                                                       ? NULL
+                                                                                                   : repo;
+    if (hub) {
+        rm_free(*out);
+        *out = NULL;
+        return rm_hub_snapshot(out, hub, err);
+    }
+    rmas_status st = *out ? rm_fail(err, RMAS_E_IO, "%s: there is no such file or folder (%s of %s%s%s)", *out, what, s->name, hint ? "; see " : "",
+                                    hint ? hint : "")
+                          : rm_fail(err, RMAS_E_ARG, "no folder for %s of %s: give --ckpt_override %s=PATH", what, s->name, what);
+    rm_free(*out);
+    *out = NULL;
+    return st;
+}
+
+static rmas_status read_object(json_t **out, const char *path, rmas_error *err) {
+    char *text;
+    size_t n;
+    *out = NULL;
+    RM_TRY(rm_file_read(&text, &n, path, 1 << 20, err));
+    json_error_t je;
+    *out = json_loadb(text, n, 0, &je);
+    rm_free(text);
+    if (json_is_object(*out)) return RMAS_OK;
+    json_decref(*out);
+    *out = NULL;
+    return rm_fail(err, RMAS_E_FORMAT, "%s: expected a JSON object", path);
+}
+
+static char *beside(const char *dir, const char *name) {
+    char *p = rm_path_join(dir, name);
+    if (p && rm_path_exists(p)) return p;
+    rm_free(p);
+    return NULL;
+}
+
+/* The inner link in a role folder (protocol.md 2.1): innerlink_config.json, adapter(TASK).pt, adapter.pt. */
+static rmas_status find_inner(rm_team *t, rm_team_agent *a, const rm_agent_spec *spec, rmas_error *err) {
+    static const char *const task_word[] = {"math", "code"};
+    if (spec->inner[t->link_task]) {
+        a->inner_path = in_system(t->system, spec->inner[t->link_task]);
+        if (!a->inner_path) return no_memory(err);
+        if (!rm_path_exists(a->inner_path)) { /* to be trained yet */
+            rm_free(a->inner_path);
+            a->inner_path = NULL;
+        }
+        return RMAS_OK;
+    }
+    if (!rm_path_is_dir(a->path)) return RMAS_OK;
+    char *table = t->system->by_task ? beside(a->path, "innerlink_config.json") : NULL;
+    if (table) {
+        json_t *root;
+        rmas_status st = read_object(&root, table, err);
+        rm_free(table);
+        if (st != RMAS_OK) return st;
+        json_t *entry = json_object_get(json_object_get(root, "tasks"), task_word[t->link_task]);
+        const char *name = json_string_value(json_object_get(entry, "adapter.pt"));
+        if (entry) a->inner_path = beside(a->path, name ? name : "adapter.pt");
+        json_decref(root);
+    }
+    if (!a->inner_path && t->system->by_task) {
+        char name[32];
+        snprintf(name, sizeof name, "adapter(%s).pt", task_word[t->link_task]);
+        a->inner_path = beside(a->path, name);
+    }
+    if (!a->inner_path) a->inner_path = beside(a->path, "adapter.pt");
+    if (!a->inner_path) a->inner_path = beside(a->path, "adapter.safetensors");
+    char *config = beside(a->path, "adapter_config.json");
+    if (!config) return RMAS_OK;
+    json_t *root;
+    rmas_status st = read_object(&root, config, err);
+    rm_free(config);
+    if (st != RMAS_OK) return st;
+    const char *type = json_string_value(json_object_get(root, "adapter_type"));
+    if (type && !(a->inner_type = rm_strdup(type))) st = no_memory(err);
+    json_decref(root);
+    return st;
+}
+
+/* The files of the outer links: the manifest of the system, or outerlink_config.json of a folder. */
+static rmas_status find_outer(rm_team *t, const rm_team_options *o, rmas_error *err) {
+    static const char *const task_word[] = {"math", "code"};
+    const rm_system *s = t->system;
+    for (int e = 0; e < t->style.n_edge; e++) {
+        if (!s->edge[e].file[t->link_task]) continue;
+        char *p = in_system(s, s->edge[e].file[t->link_task]);
+        if (!p) return no_memory(err);
+        if (rm_path_exists(p))
+            t->link[e].path = p;
+        else
+            rm_free(p);
+    }
+    const char *given = override_of(o, "outer");
+    if (!given && !s->outer) return RMAS_OK; /* links that are still to be trained */
+    RM_TRY(locate(&t->outer_dir, s, given, s->outer, NULL, "outer", NULL, err));
+    char *path = beside(t->outer_dir, "outerlink_config.json");
+    if (!path) return given ? RMAS_OK : rm_fail(err, RMAS_E_IO, "%s: no outerlink_config.json", t->outer_dir);
+    json_t *root;
+    rmas_status st = read_object(&root, path, err);
+    json_t *tasks = st == RMAS_OK ? json_object_get(root, "tasks") : NULL;
+    json_t *list = json_object_get(tasks ? json_object_get(tasks, task_word[t->link_task]) : root, "adapters");
+    if (st == RMAS_OK && !json_is_array(list))
+        st = rm_fail(err, RMAS_E_FORMAT, "%s: no list of adapters%s%s", path, tasks ? " for the task " : "", tasks ? task_word[t->link_task] : "");
+    for (size_t i = 0; st == RMAS_OK && i < json_array_size(list); i++) {
+        json_t *item = json_array_get(list, i);
+        const char *key = json_string_value(json_object_get(item, "legacy_key")), *file = json_string_value(json_object_get(item, "filename"));
+        const char *type = json_string_value(json_object_get(item, "adapter_type"));
+        for (int e = 0; key && file && e < t->style.n_edge; e++) {
+            if (strcmp(key, t->style.edge[e].key) != 0) continue;
+            rm_free(t->link[e].path);
+            rm_free(t->link[e].type);
+            t->link[e].path = rm_path_join(t->outer_dir, file);
+            t->link[e].type = type ? rm_strdup(type) : NULL;
+            if (!t->link[e].path || (type && !t->link[e].type)) st = no_memory(err);
+        }
+    }
+    json_decref(root);
+    rm_free(path);
+    return st;
+}
+
+static rmas_status open_agents(rm_team *t, const rm_team_options *o, rmas_error *err) {
+    for (int r = 0; r < t->style.n_role; r++) {
+        rm_team_agent *a = &t->agent[r];
+        const rm_agent_spec *spec = &t->system->agent[t->style.role[r].agent];
+        a->same_as = r;
+        if (t->only >= 0 && r != t->only) continue;
+        RM_TRY(locate(&a->path, t->system, override_of(o, spec->role), spec->model, spec->repo, spec->role, spec->hint, err));
+        RM_TRY(find_inner(t, a, spec, err));
+        for (int q = 0; q < r; q++)
+            if (t->agent[q].path && !strcmp(t->agent[q].path, a->path)) {
+                a->same_as = q;
+                break;
+            }
+        if (a->same_as != r) {
+            a->chat = t->agent[a->same_as].chat; /* borrowed */
+            continue;
+        }
+        RM_TRY(rm_tok_open(&a->tok, a->path, err));
+        RM_TRY(rm_train_chat_init(&a->chat, a->tok, a->path, o->enable_thinking, o->date, err));
+    }
+    return RMAS_OK;
+}
+
+rmas_status rm_team_open(rm_team **out, rm_exec *e, const rm_team_options *o, rmas_error *err) {
+    *out = NULL;
+    rm_team *t = RM_NEW(rm_team);
+    if (!t) return no_memory(err);
+    t->exec = e;
+    t->precision = o->precision;
+    t->seed = o->seed;
+    t->only = -1;
+    t->link_task = o->task == RM_TASK_CODE ? RM_LINKS_CODE : RM_LINKS_MATH;
+    rmas_status st = rm_system_find(&t->system, rm_train_style_name(o->system), err);
+    if (st == RMAS_OK) st = rm_train_style_make(&t->style, t->system, err);
+    if (st == RMAS_OK && o->only && (t->only = rm_train_role_find(&t->style, o->only)) < 0)
+        st = rm_fail(err, RMAS_E_ARG, "%s has no role '%s'", t->system->name, o->only);
+    if (st == RMAS_OK) st = check_overrides(t, o, err);
+    char *pack = NULL;
+    if (st == RMAS_OK && !o->prompts && t->system->prompts && !(pack = in_system(t->system, t->system->prompts))) st = no_memory(err);
+    if (st == RMAS_OK) st = rm_pack_open(&t->pack, o->prompts ? o->prompts : pack, err);
+    rm_free(pack);
+    if (st == RMAS_OK) st = open_agents(t, o, err);
+    if (st == RMAS_OK && t->only < 0) st = find_outer(t, o, err);
+    if (st != RMAS_OK) {
+        rm_team_close(t);
+        return st;
+    }
+    t->prompts = (rm_train_prompts){.pack = t->pack, .style = &t->style, .task = o->task, .option = o->option, .n_option = o->n_option};
+    *out = t;
+    return RMAS_OK;
+}
+
+void rm_team_close(rm_team *t) {
+    if (!t) return;
+    for (int r = 0; r < RM_TRAIN_ROLES; r++) {
+        rm_team_agent *a = &t->agent[r];
+        rm_link_close(a->inner);
+        if (a->tok) { /* its own, not borrowed */
+            rm_batch_free(a->batch);
+            rm_model_close(a->model);
+            rm_train_chat_free(&a->chat);
+            rm_tok_close(a->tok);
+        }
+        rm_free(a->path);
+        rm_free(a->inner_path);
+        rm_free(a->inner_type);
+    }
+    for (int e = 0; e < RM_TRAIN_EDGES; e++) {
+        rm_link_close(t->link[e].link);
+        rm_free(t->link[e].path);
+        rm_free(t->link[e].type);
+    }
+    rm_free(t->outer_dir);
+    rm_pack_close(t->pack);
+    rm_system_free(t->system);
+    rm_free(t);
+}
+
+/* ---- loading --------------------------------------------------------------------------------------------------------------- */
+
+rmas_status rm_team_load_model(rm_team *t, int role, rmas_error *err) {
+    rm_team_agent *a = &t->agent[t->agent[role].same_as];
+    if (a->model) return RMAS_OK;
+    RM_TRY(rm_model_open(&a->model, t->exec, a->path, t->precision, err));
+    return rm_batch_new(&a->batch, a->model, err);
+}
+
+rm_model *rm_team_model(const rm_team *t, int role) { return t->agent[t->agent[role].same_as].model; }
+rm_batch *rm_team_batch(const rm_team *t, int role) { return t->agent[t->agent[role].same_as].batch; }
+int rm_team_width(const rm_team *t, int role) { return rm_model_config(rm_team_model(t, role))->d_model; }
+
+static rmas_status check_width(const rm_link *l, const char *path, int in, int out, rmas_error *err) {
+    if (rm_link_d_in(l) == in && rm_link_d_out(l) == out) return RMAS_OK;
+    return rm_fail(err, RMAS_E_SHAPE, "%s: a link from %d to %d, the models' widths are %d and %d", path, rm_link_d_in(l), rm_link_d_out(l), in, out);
+}
+
+rmas_status rm_team_load_inner(rm_team *t, int role, rmas_error *err) {
+    rm_team_agent *a = &t->agent[role];
+    if (a->inner) return RMAS_OK;
+    RM_TRY(rm_team_load_model(t, role, err));
+    int d = rm_team_width(t, role);
+    if (!a->inner_path) {
+        if (t->system->has_init_seed && !t->system->agent[t->style.role[role].agent].inner[t->link_task])
+            return rm_link_new(&a->inner, t->exec, "ln_res_adapter", d, d, t->system->init_seed + (uint64_t)role, err);
+        return rm_fail(err, RMAS_E_ARG, "%s: no inner link (adapter.pt) for the %s: train it first with 'rmas train inner'", a->path,
+                       t->style.role[role].name);
+    }
+    RM_TRY(rm_link_open(&a->inner, t->exec, a->inner_path, a->inner_type, RM_EXACT, err));
+    return check_width(a->inner, a->inner_path, d, d, err);
+}
+
+rmas_status rm_team_trained_inner(rm_team *t, int role, rm_train_init init, const char *type, rm_link **out, rmas_error *err) {
+    rm_team_agent *a = &t->agent[role];
+    *out = NULL;
+    if (init == RM_INIT_CHECKPOINT) {
+        if (!a->inner_path) return rm_fail(err, RMAS_E_ARG, "%s: no inner link to start from; --init random or aligned starts without", a->path);
+        RM_TRY(rm_link_open(out, t->exec, a->inner_path, type ? type : a->inner_type, RM_EXACT, err));
+        rmas_status st = rm_link_thaw(*out, err);
+        if (st != RMAS_OK) {
+            rm_link_close(*out);
+            *out = NULL;
+        }
+        return st;
+    }
+    RM_TRY(rm_team_load_model(t, role, err));
+    int d = rm_team_width(t, role);
+    return rm_link_new(out, t->exec, type ? type : "ln_res_adapter", d, d, t->seed, err);
+}
+
+rmas_status rm_team_trained_outer(rm_team *t, int edge, rm_train_init init, const char *type, rm_link **out, rmas_error *err) {
+    rm_team_link *l = &t->link[edge];
+    const rm_train_edge *e = &t->style.edge[edge];
+    *out = NULL;
+    if (init == RM_INIT_CHECKPOINT) {
+        if (!l->path) return rm_fail(err, RMAS_E_ARG, "no file of the outer link %s to start from; --init random or aligned starts without", e->key);
+        RM_TRY(rm_link_open(out, t->exec, l->path, type ? type : l->type, RM_EXACT, err));
+        rmas_status st = rm_link_thaw(*out, err);
+        if (st != RMAS_OK) {
+            rm_link_close(*out);
+            *out = NULL;
+        }
+        return st;
+    }
+    RM_TRY(rm_team_load_model(t, e->from, err));
+    RM_TRY(rm_team_load_model(t, e->to, err));
+    return rm_link_new(out, t->exec, type ? type : "outer_ln_res_adapter", rm_team_width(t, e->from), rm_team_width(t, e->to),
+                       t->seed + 1000 + (uint64_t)edge, err);
+}
