@@ -3,4 +3,10 @@
 #include "kern/vec_avx512.h"
 #include "kern/ops.h"
 
-const rm_kern rm_kern_avx512 = {.name = "avx512", RM_OPS};
+#define DOT_R 4
+#define DOT_O 6
+#define OUTER_R 6
+#include "kern/gemm.h"
+#include "kern/quant.h"
+
+const rm_kern rm_kern_avx512 = {.name = "avx512", RM_OPS, RM_GEMM, RM_QUANT};
