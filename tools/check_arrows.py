@@ -13,6 +13,7 @@ MAY = {  # module: what it may include beside itself, util and include/rmas.h
     "tmpl": [],
     "sample": ["kern"],
     "model": ["weights", "tensor", "kern"],
+    "convert": ["model", "weights", "tensor"],
     "link": ["weights", "tensor", "kern"],
     "session": ["model", "tensor", "kern"],
     "prompt": ["tok", "tmpl"],

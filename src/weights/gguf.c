@@ -17,6 +17,7 @@ typedef struct {
     uint64_t count;
     const uint8_t *data; /* the value or the first element; of a string: its length field */
     const uint8_t **at; /* array of strings: where each one's length field is */
+    const uint8_t *end; /* of all its bytes in the file */
 } entry;
 
 struct rm_gguf {
@@ -140,6 +141,14 @@ bool rm_gguf_array_float(const rm_gguf *g, const char *key, int64_t i, double *o
     return e && e->type != T_STRING && float_at(e->type, e->data + (uint64_t)i * type_bytes[e->type], out);
 }
 
+bool rm_gguf_entry(const rm_gguf *g, size_t i, rm_span *key, rm_span *raw) {
+    if (i >= g->n) return false;
+    const char *start = g->e[i].key.s - 8; /* the length field */
+    *key = g->e[i].key;
+    *raw = (rm_span){start, (size_t)((const char *)g->e[i].end - start)};
+    return true;
+}
+
 /* ---- reading -------------------------------------------------------------------------------------------------------- */
 
 typedef struct {
@@ -244,8 +253,9 @@ static rmas_status read_metadata(reader *r, rm_gguf *g, uint64_t n) {
             if (!p) return rm_reader_nomem(r->path, r->err);
             g->e = p;
         }
-        rmas_status s = read_entry(r, &g->e[g->n++]);
-        if (s != RMAS_OK) return s;
+        entry *e = &g->e[g->n++];
+        RM_TRY(read_entry(r, e));
+        e->end = r->p;
     }
     if (n) qsort(g->e, g->n, sizeof *g->e, compare_entries);
     for (size_t i = 1; i < g->n; i++)
@@ -256,18 +266,25 @@ static rmas_status read_metadata(reader *r, rm_gguf *g, uint64_t n) {
     return RMAS_OK;
 }
 
-static bool dtype_of(uint32_t type, rm_dtype *out) {
-    static const struct {
-        uint8_t id, dtype;
-    } map[] = {{0, RM_F32},   {1, RM_F16},   {2, RM_Q4_0},  {3, RM_Q4_1},  {6, RM_Q5_0},  {7, RM_Q5_1},    {8, RM_Q8_0},
-               {10, RM_Q2_K}, {11, RM_Q3_K}, {12, RM_Q4_K}, {13, RM_Q5_K}, {14, RM_Q6_K}, {20, RM_IQ4_NL}, {24, RM_I8},
-               {25, RM_I16},  {26, RM_I32},  {27, RM_I64},  {28, RM_F64},  {30, RM_BF16}};
-    for (size_t i = 0; i < RM_COUNT(map); i++)
-        if (map[i].id == type) {
-            *out = (rm_dtype)map[i].dtype;
+static const struct {
+    uint8_t id, dtype;
+} type_ids[] = {{0, RM_F32},   {1, RM_F16},   {2, RM_Q4_0},  {3, RM_Q4_1},  {6, RM_Q5_0},  {7, RM_Q5_1},    {8, RM_Q8_0},
+                {10, RM_Q2_K}, {11, RM_Q3_K}, {12, RM_Q4_K}, {13, RM_Q5_K}, {14, RM_Q6_K}, {20, RM_IQ4_NL}, {24, RM_I8},
+                {25, RM_I16},  {26, RM_I32},  {27, RM_I64},  {28, RM_F64},  {30, RM_BF16}};
+
+static bool dtype_of(uint32_t id, rm_dtype *out) {
+    for (size_t i = 0; i < RM_COUNT(type_ids); i++)
+        if (type_ids[i].id == id) {
+            *out = (rm_dtype)type_ids[i].dtype;
             return true;
         }
     return false;
+}
+
+int rm_gguf_type_id(rm_dtype t) {
+    for (size_t i = 0; i < RM_COUNT(type_ids); i++)
+        if (type_ids[i].dtype == t) return type_ids[i].id;
+    return -1;
 }
 
 /* Reads one tensor; data is its offset until the data section is known. */

@@ -23,4 +23,7 @@ bool rm_gguf_array_str(const rm_gguf *g, const char *key, int64_t i, rm_span *ou
 bool rm_gguf_array_int(const rm_gguf *g, const char *key, int64_t i, int64_t *out);
 bool rm_gguf_array_float(const rm_gguf *g, const char *key, int64_t i, double *out);
 
+/* Entry number i in the order of keys: its key, and all its bytes in the file. False when there are no more. */
+bool rm_gguf_entry(const rm_gguf *g, size_t i, rm_span *key, rm_span *raw);
+
 #endif

@@ -41,6 +41,7 @@ rmas_status rm_safetensors_read(rm_weights *w, const char *path, const rm_map *m
 rmas_status rm_gguf_read(rm_weights *w, const char *path, const rm_map *m, rmas_error *err);
 rmas_status rm_pt_read(rm_weights *w, const char *path, const rm_map *m, rmas_error *err);
 void rm_gguf_free(rm_gguf *g);
+int rm_gguf_type_id(rm_dtype t); /* the number of a type in GGUF, -1: it has none */
 
 static inline uint16_t rm_le16(const uint8_t *p) { return (uint16_t)(p[0] | p[1] << 8); }
 static inline uint32_t rm_le32(const uint8_t *p) { return (uint32_t)rm_le16(p) | (uint32_t)rm_le16(p + 2) << 16; }
