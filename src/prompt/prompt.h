@@ -98,6 +98,9 @@ rmas_status rm_chat_new(rm_chat **out, const rm_tok *tok, const rm_chat_options 
 rmas_status rm_chat_parse(rm_chat **out, const char *source, const char *bos, const char *eos, const rm_chat_options *opt, const char *name,
                           rmas_error *err);
 void rm_chat_free(rm_chat *c);
+/* The template's source and the texts of the special tokens ({"bos_token": "...", ...}) of a model folder (tokenizer.json
+ * is not needed), a tokenizer.json or a .gguf file. The caller frees both (rm_free, json_decref). */
+rmas_status rm_chat_source(char **source, json_t **tokens, const char *path, rmas_error *err);
 /* [system, user] with add_generation_prompt; system NULL or "": no system message. A template that refuses a system
  * message ("Conversation roles must alternate") gets system + empty line + user as the user message. Appends to out. */
 rmas_status rm_chat_render(const rm_chat *c, const char *system, const char *user, rm_strbuf *out, rmas_error *err);
