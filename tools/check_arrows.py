@@ -21,7 +21,7 @@ MAY = {  # module: what it may include beside itself, util and include/rmas.h
     "eval": ["toolbox"],
     "hub": [],
     "system": ["session", "model", "link", "tensor", "weights", "tok", "tmpl", "sample", "prompt", "toolbox", "eval", "hub"],
-    "train": ["system", "session", "model", "link", "tensor", "weights", "tok", "tmpl", "sample", "prompt", "eval", "kern"],
+    "train": ["system", "hub", "session", "model", "link", "tensor", "weights", "tok", "tmpl", "sample", "prompt", "eval", "kern"],
 }
 MAY["api"] = [m for m in MAY]
 root = Path(__file__).resolve().parent.parent

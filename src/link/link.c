@@ -399,6 +399,7 @@ int rm_link_d_in(const rm_link *l) { return l->d_in; }
 int rm_link_d_out(const rm_link *l) { return l->d_out; }
 const char *rm_link_type(const rm_link *l) { return l->kind->name; }
 rm_dtype rm_link_dtype(const rm_link *l) { return l->dtype; }
+rm_exec *rm_link_exec(const rm_link *l) { return l->exec; }
 int rm_link_n_param(const rm_link *l) { return l->n_param; }
 const rm_link_param *rm_link_param_at(const rm_link *l, int i) { return &l->param[i]; }
 size_t rm_link_n_value(const rm_link *l) { return l->n_value; }

@@ -23,6 +23,7 @@ int rm_link_d_in(const rm_link *l);
 int rm_link_d_out(const rm_link *l);
 const char *rm_link_type(const rm_link *l); /* "ln_res_adapter", "outer_ln_res_adapter" ... */
 rm_dtype rm_link_dtype(const rm_link *l); /* as stored */
+rm_exec *rm_link_exec(const rm_link *l);
 size_t rm_link_bytes(const rm_link *l); /* parameters as stored */
 
 /* y [n, d_out] = link(x [n, d_in]); rows are independent, bitwise. A link serves one caller at a time (it keeps scratch space). */

@@ -33,7 +33,7 @@ static void update_chunk(void *ctx, int chunk, int thread) {
     job *j = ctx;
     size_t from = (size_t)chunk * CHUNK, to = from + CHUNK < j->n ? from + CHUNK : j->n;
     for (size_t i = from; i < to; i++) {
-        double g = (double)j->g[i];
+        double g = (double)((float)((double)j->g[i] * j->factor)); /* the clipped gradient, in float as it would be kept */
         float m = (float)(j->beta1 * (double)j->m[i] + (1 - j->beta1) * g);
         float v = (float)(j->beta2 * (double)j->v[i] + (1 - j->beta2) * g * g);
         j->m[i] = m;
@@ -60,7 +60,8 @@ static void scale_chunk(void *ctx, int chunk, int thread) {
 
 static int chunks(size_t n) { return (int)((n + CHUNK - 1) / CHUNK); }
 
-rmas_status rm_adamw_step(rm_adamw *a, rm_exec *e, rm_link *l, const float *grad, const rm_adamw_options *o, double factor, rmas_error *err) {
+rmas_status rm_adamw_step(rm_adamw *a, rm_exec *e, rm_link *l, const float *grad, double scale, const rm_adamw_options *o, double factor,
+                          rmas_error *err) {
     a->t++;
     double lr = o->lr * factor, c1 = 1 - pow(o->beta1, (double)a->t), c2 = 1 - pow(o->beta2, (double)a->t);
     for (int i = 0; i < rm_link_n_param(l); i++) {
@@ -76,7 +77,8 @@ rmas_status rm_adamw_step(rm_adamw *a, rm_exec *e, rm_link *l, const float *grad
                  .beta1 = o->beta1,
                  .beta2 = o->beta2,
                  .root2 = sqrt(c2),
-                 .eps = o->eps};
+                 .eps = o->eps,
+                 .factor = scale};
         rm_pool_run(e->pool, chunks(p->n), update_chunk, &j);
     }
     return rm_link_changed(l, err);
@@ -115,4 +117,9 @@ double rm_sum_squares(rm_exec *e, const float *x, size_t n) {
 void rm_scale(rm_exec *e, float *x, size_t n, double factor) {
     job j = {.p = x, .n = n, .factor = factor};
     rm_pool_run(e->pool, chunks(n), scale_chunk, &j);
+}
+
+double rm_clip_scale(double norm, double limit) {
+    double s = limit / (norm + 1e-6);
+    return limit > 0 && s < 1 ? s : 1;
 }

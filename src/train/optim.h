@@ -24,8 +24,11 @@ typedef struct {
 
 rmas_status rm_adamw_init(rm_adamw *a, const rm_link *l, rmas_error *err);
 void rm_adamw_free(rm_adamw *a); /* fine on a zeroed struct */
-/* One step at lr * factor; grad [n] as in rm_link_backward. Changes the link's values and tells it so. */
-rmas_status rm_adamw_step(rm_adamw *a, rm_exec *e, rm_link *l, const float *grad, const rm_adamw_options *o, double factor, rmas_error *err);
+/* One step at lr * factor with grad * scale (clipping); grad [n] as in rm_link_backward. Changes the link's values and tells it so. */
+rmas_status rm_adamw_step(rm_adamw *a, rm_exec *e, rm_link *l, const float *grad, double scale, const rm_adamw_options *o, double factor,
+                          rmas_error *err);
+/* min(1, limit / (norm + 1e-6)); 1 if limit <= 0 */
+double rm_clip_scale(double norm, double limit);
 
 typedef enum { RM_SCHEDULE_COSINE, RM_SCHEDULE_CONSTANT } rm_schedule;
 bool rm_schedule_parse(const char *s, rm_schedule *out);
