@@ -18,7 +18,7 @@ typedef struct {
     int n_run, n_row, group, window;
     size_t off;
     const float *in, *cs, *q;
-    float *q_out, *t, *o;
+    float *q_out, *t, *o, *lse;
 } job;
 
 static job job_make(const rm_model *m, int il, const rm_run *run, int n_run, int n_row, size_t off) {
@@ -141,6 +141,7 @@ static void attend(const job *j, const rm_run *r, int ih, int first, int n) {
         j->m->exec->kern->attn_block(&a);
     }
     j->m->exec->kern->attn_finish(j->t + at, d, sum, n, c->d_head);
+    for (int i = 0; j->lse && i < n; i++) j->lse[at / d + (size_t)i] = max[i] + logf(sum[i]);
 }
 
 static void attend_chunk(void *ctx, int chunk, int thread) {
@@ -171,10 +172,10 @@ static void collect_rows(void *ctx, int from, int to) {
         }
 }
 
-void rm_attention(const rm_model *m, int il, float *o, float *t, const float *q, const float *in, const rm_run *run, int n_run, int n_row,
+void rm_attention(const rm_model *m, int il, float *o, float *t, float *lse, const float *q, const float *in, const rm_run *run, int n_run, int n_row,
                   size_t off) {
     job j = job_make(m, il, run, n_run, n_row, off);
-    j.o = o, j.t = t, j.q = q, j.in = in;
+    j.o = o, j.t = t, j.lse = lse, j.q = q, j.in = in;
     int n = 0;
     for (int i = 0; i < n_run; i++) n += tasks_of(&j, &run[i]);
     rm_pool_run(m->exec->pool, n * m->cfg.n_kv, attend_chunk, &j);

@@ -57,6 +57,7 @@ static inline int rm_config_q_dim(const rm_config *c) { return c->n_head * c->d_
 static inline int rm_config_kv_dim(const rm_config *c) { return c->n_kv * c->d_head; }
 static inline int rm_config_q_stride(const rm_config *c) { return c->attn_gate ? 2 * c->d_head : c->d_head; } /* from query head to query head */
 static inline int rm_config_qkv_dim(const rm_config *c) { return c->n_head * rm_config_q_stride(c) + 2 * rm_config_kv_dim(c); }
+static inline int rm_delta_key_head(const rm_delta_plan *d, int ih) { return d->key_modulo ? ih % d->n_key : ih / (d->n_value / d->n_key); }
 static inline int rm_delta_conv_dim(const rm_delta_plan *d) { return 2 * d->n_key * d->d_key + d->n_value * d->d_value; }
 static inline int rm_delta_value_dim(const rm_delta_plan *d) { return d->n_value * d->d_value; }
 static inline int rm_delta_in_dim(const rm_delta_plan *d) { return rm_delta_conv_dim(d) + rm_delta_value_dim(d) + 2 * d->n_value; }

@@ -16,8 +16,6 @@ typedef struct {
     int n_conv, n_in, n_block;
 } job;
 
-static int key_head(const rm_delta_plan *d, int ih) { return d->key_modulo ? ih % d->n_key : ih / (d->n_value / d->n_key); }
-
 /* Channels [c0, c0 + n) of all positions of a run; then the last rows become the state. */
 static void convolve(const job *j, const rm_run *r, int c0, int n) {
     const rm_kern *k = j->m->exec->kern;
@@ -76,37 +74,42 @@ static void gate_rows(void *ctx, int from, int to) {
     }
 }
 
-/* One value head of one run: the recurrence, then norm and gate. */
+/* One value head over the rows of a run: the recurrence, with copies of the state where they are kept. */
+static void recur(const job *j, const rm_run *r, int ih) {
+    const rm_delta_plan *d = j->d;
+    size_t dk = (size_t)d->d_key, dv = (size_t)d->d_value, nv = (size_t)d->n_value, ld = (size_t)j->n_conv, head = (size_t)ih * dk * dv;
+    rm_delta x = {.dk = d->d_key, .dv = d->d_value, .state = r->state + head, .ldq = ld, .ldk = ld, .ldv = ld, .ldg = 2 * nv, .ldo = nv * dv};
+    for (int t = r->skip; t < r->n; t += x.n_tok) {
+        int pos = r->pos + t;
+        x.n_tok = r->n - t;
+        if (r->snap) {
+            int left = RM_KV_BLOCK - pos % RM_KV_BLOCK;
+            if (left < x.n_tok) x.n_tok = left;
+            if (pos == rm_snap_begin(r->snap_first, pos))
+                memcpy(r->snap + (size_t)rm_snap_index(r->snap_first, pos) * nv * dk * dv + head, x.state, dk * dv * sizeof *x.state);
+        }
+        size_t row = (size_t)(r->row + t);
+        x.q = j->conv + row * ld + (size_t)rm_delta_key_head(d, ih) * dk;
+        x.k = x.q + (size_t)d->n_key * dk;
+        x.v = j->conv + row * ld + 2 * (size_t)d->n_key * dk + (size_t)ih * dv;
+        x.decay = j->gate + row * 2 * nv + ih;
+        x.beta = x.decay + nv;
+        x.o = j->o + row * nv * dv + (size_t)ih * dv;
+        j->m->exec->kern->delta_rule(&x);
+    }
+}
+
 static void recur_chunk(void *ctx, int chunk, int thread) {
     (void)thread;
     const job *j = ctx;
-    const rm_delta_plan *d = j->d;
-    const rm_kern *kern = j->m->exec->kern;
-    const rm_run *r = &j->run[chunk / d->n_value];
-    int ih = chunk % d->n_value;
-    size_t dk = (size_t)d->d_key, dv = (size_t)d->d_value, nv = (size_t)d->n_value, ld = (size_t)j->n_conv;
-    const float *row = j->conv + (size_t)r->row * ld, *gate = j->gate + (size_t)r->row * 2 * nv;
-    float *o = j->o + (size_t)r->row * nv * dv + (size_t)ih * dv;
-    rm_delta x = {.dk = d->d_key,
-                  .dv = d->d_value,
-                  .n_tok = r->n,
-                  .state = r->state + (size_t)ih * dk * dv,
-                  .q = row + (size_t)key_head(d, ih) * dk,
-                  .k = row + (size_t)(d->n_key + key_head(d, ih)) * dk,
-                  .v = row + 2 * (size_t)d->n_key * dk + (size_t)ih * dv,
-                  .ldq = ld,
-                  .ldk = ld,
-                  .ldv = ld,
-                  .decay = gate + ih,
-                  .beta = gate + nv + ih,
-                  .ldg = 2 * nv,
-                  .o = o,
-                  .ldo = nv * dv};
-    kern->delta_rule(&x);
-    const float *z = j->in + (size_t)r->row * (size_t)j->n_in + j->n_conv + (size_t)ih * dv;
-    for (int t = 0; t < r->n; t++, o += nv * dv, z += j->n_in) {
-        kern->rms_norm(o, o, j->l->delta_norm, dv, j->m->cfg.norm_eps);
-        kern->silu_mul(o, z, o, dv);
+    const rm_run *r = &j->run[chunk / j->d->n_value];
+    int ih = chunk % j->d->n_value;
+    size_t dv = (size_t)j->d->d_value, ldo = (size_t)j->d->n_value * dv;
+    recur(j, r, ih);
+    for (size_t row = (size_t)(r->row + r->skip), end = (size_t)(r->row + r->n); row < end; row++) {
+        float *o = j->o + row * ldo + (size_t)ih * dv;
+        j->m->exec->kern->rms_norm(o, o, j->l->delta_norm, dv, j->m->cfg.norm_eps);
+        j->m->exec->kern->silu_mul(o, j->in + row * (size_t)j->n_in + j->n_conv + (size_t)ih * dv, o, dv);
     }
 }
 

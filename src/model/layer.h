@@ -71,7 +71,13 @@ typedef struct {
     char *const *tile; /* attention: cache blocks by position / RM_KV_BLOCK (NULL for those behind the window) */
     float *conv; /* delta rule: [n_tap - 1, conv_dim], the rows before, oldest first */
     float *state; /* delta rule: [n_value, d_key, d_value] */
+    float *snap; /* delta rule: NULL, or where copies of the state before certain positions go, see rm_snap_index */
+    int snap_first, skip; /* skip: so many rows at the begin go through the convolution only */
 } rm_run;
+
+/* States are kept for position `first` and for all later multiples of RM_KV_BLOCK. The copy from which a position is reached: */
+static inline int rm_snap_index(int first, int pos) { return pos / RM_KV_BLOCK - first / RM_KV_BLOCK; }
+static inline int rm_snap_begin(int first, int pos) { return pos / RM_KV_BLOCK == first / RM_KV_BLOCK ? first : pos / RM_KV_BLOCK * RM_KV_BLOCK; }
 
 /* ---- attention --------------------------------------------------------------------------------------------------------- */
 
@@ -81,15 +87,45 @@ size_t rm_kv_layer_bytes(const rm_model *m);
 /* From in [n_row, qkv_dim]: q (normed, rotated) as [n_kv, n_row, n_head / n_kv, d_head]; keys (normed, rotated) and values
  * go to the cache. off: of this layer inside a block. */
 void rm_attention_prepare(const rm_model *m, int il, float *q, const float *in, const float *cs, const rm_run *run, int n_run, int n_row, size_t off);
-/* o [n_row, q_dim]: attention over the cache, times the gate if the plan has one (in: where the gate stands). t: scratch like q. */
-void rm_attention(const rm_model *m, int il, float *o, float *t, const float *q, const float *in, const rm_run *run, int n_run, int n_row,
+/* o [n_row, q_dim]: attention over the cache, times the gate if the plan has one (in: where the gate stands). t: scratch like q,
+ * the output before the gate. lse: NULL, or [n_kv, n_row, n_head / n_kv] logarithms of the sums of exponentials. */
+void rm_attention(const rm_model *m, int il, float *o, float *t, float *lse, const float *q, const float *in, const rm_run *run, int n_run, int n_row,
                   size_t off);
+
+/* Backward. Keys and values of earlier positions get gradients too: d_kv [n, 2 kv_dim], keys as they stand in the cache (normed,
+ * rotated) then values, row 0 for position `first` (positions before it get none). */
+typedef struct {
+    float *d_kv;
+    int first;
+} rm_kv_grad;
+
+/* d_in [n_row, qkv_dim] from d_o [n_row, q_dim] (overwritten); kv_grad: one per run; q, t, lse, in as the forward calls had them.
+ * scratch: per thread rm_attention_back_scratch floats. */
+size_t rm_attention_back_scratch(const rm_model *m);
+void rm_attention_back(const rm_model *m, int il, float *d_in, float *d_o, const float *q, const float *t, const float *lse, const float *in,
+                       const float *cs, const rm_run *run, const rm_kv_grad *kv_grad, int n_run, int n_row, size_t off, float *scratch);
 
 /* ---- delta rule -------------------------------------------------------------------------------------------------------- */
 
 /* From in [n_row, delta_in_dim]: conv [n_row, conv_dim] (after silu; q and k normalised), gate [n_row, 2 n_value] (decay, beta)
  * and o [n_row, value_dim] (normed, gated). conv and recurrent state of the runs move on. */
 void rm_delta_mix(const rm_model *m, int il, float *o, float *conv, float *gate, const float *in, const rm_run *run, int n_run, int n_row);
+
+/* Backward for the rows of a run. Gradients of what later positions took from here: */
+typedef struct {
+    float *d_state; /* [n_value, d_key, d_value], of the state after the last row; afterwards of the state before the first */
+    float *d_conv; /* [n_tap - 1, conv_dim], of the convolution's sums at the positions after the last row; afterwards at the first rows */
+    const float *snap; /* states kept by the forward pass, see rm_run */
+    int snap_first;
+    int ext_row, ext_pos; /* row and position of the run's first row in in, conv and gate: they begin earlier than the run */
+} rm_delta_grad;
+
+/* d_in [n_row, delta_in_dim] of the rows of the runs from d_o [n_row, value_dim]. in, conv, gate: of rm_delta_mix over the longer
+ * runs (rows ext_row ..); du [n_row, conv_dim], d_qk [n_row, n_value, 2 d_key], d_gate [n_row, 2 n_value]: scratch; scratch: per thread
+ * rm_delta_back_scratch floats. */
+size_t rm_delta_back_scratch(const rm_model *m);
+void rm_delta_back(const rm_model *m, int il, float *d_in, const float *d_o, float *du, float *d_qk, float *d_gate, const float *in,
+                   const float *conv, const float *gate, const rm_run *run, const rm_delta_grad *grad, int n_run, int n_row, float *scratch);
 
 /* ---- MLP --------------------------------------------------------------------------------------------------------------- */
 

@@ -96,17 +96,27 @@ static rmas_status embed(rm_batch *b, const rm_feed *feed, int first, int done, 
     return RMAS_OK;
 }
 
+/* The rows as they enter layer il (or leave the last one), for whoever wants them. */
+static void keep_rows(const rm_work *w, int il, int n_row, float *layers, size_t layer_stride) {
+    size_t d = (size_t)w->m->cfg.d_model;
+    if (layers) memcpy(layers + (size_t)il * layer_stride, w->x, (size_t)n_row * d * sizeof *layers);
+    for (int i = 0; i < w->n_run; i++) {
+        const rm_record *r = w->seq[i]->record;
+        const rm_run *run = &w->run[i];
+        if (r) memcpy(r->x[il] + (size_t)(run->pos - r->first) * d, w->x + (size_t)run->row * d, (size_t)run->n * d * sizeof *w->x);
+    }
+}
+
 static rmas_status pass(rm_batch *b, int n_row, float *layers, size_t layer_stride, rmas_error *err) {
     rm_work *w = &b->work;
     const rm_config *c = &b->m->cfg;
-    size_t bytes = (size_t)n_row * (size_t)c->d_model * sizeof *w->x;
     int slot[RM_LAYER_KINDS] = {0};
     for (int i = 0; i < w->n_run; i++) RM_TRY(rm_seq_reserve(w->seq[i], w->run[i].n, err));
     rm_work_begin(w, n_row);
-    if (layers) memcpy(layers, w->x, bytes);
+    keep_rows(w, 0, n_row, layers, layer_stride);
     for (int il = 0; il < c->n_layer; il++) {
         RM_TRY(rm_walk_layer(w, il, slot[c->layer[il]]++, n_row, err));
-        if (layers) memcpy(layers + (size_t)(il + 1) * layer_stride, w->x, bytes);
+        keep_rows(w, il + 1, n_row, layers, layer_stride);
     }
     for (int i = 0; i < w->n_run; i++) rm_seq_advance(w->seq[i], w->run[i].n);
     return RMAS_OK;

@@ -93,7 +93,6 @@ rmas_status rm_seq_clone(rm_seq **out, const rm_seq *s, rmas_error *err) {
     rm_seq *c;
     RM_TRY(rm_seq_new(&c, s->m, err));
     c->len = s->len;
-    c->keep = s->keep;
     if (!cache_clone(&c->cache[0], &s->cache[0]) || !cache_clone(&c->cache[1], &s->cache[1])) {
         rm_seq_free(c);
         return rm_fail(err, RMAS_E_NOMEM, "out of memory for a sequence");
@@ -148,7 +147,7 @@ void rm_seq_advance(rm_seq *s, int n) {
     s->len += n;
     rm_cache *c = &s->cache[RM_LAYER_SLIDING];
     int first = s->len - s->m->cfg.window + 1; /* the oldest position that the next query sees */
-    for (int i = first / RM_KV_BLOCK - 1; first > 0 && !s->keep && i >= 0 && i < c->n && c->tile[i]; i--) {
+    for (int i = first / RM_KV_BLOCK - 1; first > 0 && !s->record && i >= 0 && i < c->n && c->tile[i]; i--) {
         if (!c->spare && atomic_load_explicit(refs(c->tile[i]), memory_order_acquire) == 1)
             c->spare = c->tile[i];
         else

@@ -13,11 +13,18 @@ typedef struct {
     char *spare; /* a block that left the window, for the next one */
 } rm_cache;
 
+/* What a tape keeps of a sequence: see session/grad.h. */
+typedef struct {
+    int first; /* the first position that is kept */
+    float **x; /* [n_layer + 1]: inputs of the layers and the last output, [n, d_model] each */
+    float **snap; /* [n_linear]: recurrent states, see rm_snap_index */
+} rm_record;
+
 struct rm_seq {
     const rm_model *m;
     int len;
     bool broken;
-    bool keep; /* blocks behind the window stay, for gradients */
+    const rm_record *record; /* NULL, or where a tape wants copies; blocks behind the window stay then */
     rm_cache cache[2]; /* RM_LAYER_FULL, RM_LAYER_SLIDING */
     int n_linear;
     float *conv, *state; /* [n_linear] of rm_seq_conv_floats, rm_seq_state_floats */

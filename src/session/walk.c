@@ -74,13 +74,16 @@ static rmas_status mix(rm_work *w, int il, int slot, int n_row, rmas_error *err)
         for (int i = 0; i < w->n_run; i++) {
             w->run[i].conv = w->seq[i]->conv + (size_t)slot * rm_seq_conv_floats(m);
             w->run[i].state = w->seq[i]->state + (size_t)slot * rm_seq_state_floats(m);
+            if (!w->seq[i]->record) continue;
+            w->run[i].snap = w->seq[i]->record->snap[slot];
+            w->run[i].snap_first = w->seq[i]->record->first;
         }
         rm_delta_mix(m, il, w->o, w->q, w->delta_gate, w->in, w->run, w->n_run, n_row);
     } else {
         size_t off = (size_t)slot * rm_kv_layer_bytes(m);
         for (int i = 0; i < w->n_run; i++) w->run[i].tile = w->seq[i]->cache[kind].tile;
         rm_attention_prepare(m, il, w->q, w->in, w->cs[kind], w->run, w->n_run, n_row, off);
-        rm_attention(m, il, w->o, w->t, w->q, w->in, w->run, w->n_run, n_row, off);
+        rm_attention(m, il, w->o, w->t, NULL, w->q, w->in, w->run, w->n_run, n_row, off);
     }
     RM_TRY(rm_linear_mul(m->exec, w->t, w->o, n_row, &l->out, err));
     rm_residual(m->exec, w->x, w->t, l->post_norm, m->cfg.d_model, n_row, m->cfg.norm_eps);

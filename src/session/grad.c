@@ -1,0 +1,235 @@
+/* The tape: what is kept of pushed positions, and popping them in passes of bounded size. The layers' backward is layer_back.c. */
+#include "session/grad.h"
+
+#include <string.h>
+
+#include "session/tape.h"
+#include "util/mem.h"
+
+/* ---- memory of a sequence ----------------------------------------------------------------------------------------------- */
+
+static void sequence_free(rm_tape_seq *s, const rm_model *m) {
+    rm_seq_free(s->seq);
+    for (int i = 0; s->x && i <= m->cfg.n_layer; i++) rm_free(s->x[i]);
+    for (int i = 0; s->d_kv && i < m->cfg.n_layer; i++) rm_free(s->d_kv[i]);
+    for (int i = 0; s->snap && i < m->cfg.n_layer; i++) rm_free(s->snap[i]);
+    rm_free(s->x);
+    rm_free(s->d_kv);
+    rm_free(s->snap);
+    rm_free(s->conv0);
+    rm_free(s->d_state);
+    rm_free(s->d_conv);
+    memset(s, 0, sizeof *s);
+}
+
+static rmas_status sequence_begin(rm_tape_seq *s, const rm_model *m, const rm_seq *prefix, rmas_error *err) {
+    size_t n = (size_t)m->cfg.n_layer;
+    if (prefix) RM_TRY(rm_seq_clone(&s->seq, prefix, err));
+    else RM_TRY(rm_seq_new(&s->seq, m, err));
+    s->x = rm_calloc(n + 1, sizeof *s->x);
+    s->d_kv = rm_calloc(n, sizeof *s->d_kv);
+    s->snap = rm_calloc(n, sizeof *s->snap);
+    size_t n_linear = (size_t)s->seq->n_linear, conv = n_linear * rm_seq_conv_floats(m);
+    s->conv0 = rm_calloc(conv + 1, sizeof *s->conv0);
+    s->d_conv = rm_calloc(conv + 1, sizeof *s->d_conv);
+    s->d_state = rm_calloc(n_linear * rm_seq_state_floats(m) + 1, sizeof *s->d_state);
+    if (!s->x || !s->d_kv || !s->snap || !s->conv0 || !s->d_conv || !s->d_state) return rm_fail(err, RMAS_E_NOMEM, "out of memory for a tape");
+    if (conv) memcpy(s->conv0, s->seq->conv, conv * sizeof *s->conv0);
+    s->record = (rm_record){.first = s->seq->len, .x = s->x, .snap = s->snap};
+    s->seq->record = &s->record;
+    return RMAS_OK;
+}
+
+static bool grow(float **p, size_t from, size_t to) { /* the new part is zero */
+    float *v = rm_realloc_array(*p, to, sizeof *v);
+    if (!v) return false;
+    memset(v + from, 0, (to - from) * sizeof *v);
+    *p = v;
+    return true;
+}
+
+static rmas_status sequence_reserve(rm_tape_seq *s, const rm_model *m, int n, rmas_error *err) {
+    const rm_config *c = &m->cfg;
+    int64_t want = (int64_t)s->seq->len - s->record.first + n;
+    int n_snap = rm_snap_index(s->record.first, s->record.first + (int)want - 1) + 1, linear = 0;
+    bool ok = want <= INT32_MAX / 2;
+    if (ok && want > s->cap) {
+        int cap = (int)want > s->cap + s->cap / 2 ? (int)want : s->cap + s->cap / 2;
+        size_t kv = 2 * (size_t)rm_config_kv_dim(c), from = (size_t)s->cap, to = (size_t)cap;
+        for (int i = 0; ok && i <= c->n_layer; i++) ok = grow(&s->x[i], from * (size_t)c->d_model, to * (size_t)c->d_model);
+        for (int i = 0; ok && i < c->n_layer; i++) ok = c->layer[i] == RM_LAYER_LINEAR || grow(&s->d_kv[i], from * kv, to * kv);
+        if (ok) s->cap = cap;
+    }
+    size_t state = rm_seq_state_floats(m);
+    for (int i = 0; ok && i < c->n_layer && n_snap > s->cap_snap; i++)
+        if (c->layer[i] == RM_LAYER_LINEAR) ok = grow(&s->snap[linear++], (size_t)s->cap_snap * state, (size_t)n_snap * state);
+    if (ok && n_snap > s->cap_snap) s->cap_snap = n_snap;
+    return ok ? RMAS_OK : rm_fail(err, RMAS_E_NOMEM, "out of memory for a tape of %lld positions", (long long)want);
+}
+
+/* ---- the tape ----------------------------------------------------------------------------------------------------------- */
+
+rmas_status rm_tape_new(rm_tape **out, const rm_model *m, rmas_error *err) {
+    rm_tape *t = *out = RM_NEW(rm_tape);
+    if (!t) return rm_fail(err, RMAS_E_NOMEM, "out of memory for a tape");
+    t->m = m;
+    rmas_status st = rm_batch_new(&t->batch, m, err);
+    if (st != RMAS_OK) {
+        rm_tape_free(t);
+        *out = NULL;
+    }
+    return st;
+}
+
+static void drop_sequences(rm_tape *t) {
+    for (int i = 0; i < t->n_seq; i++) sequence_free(&t->seq[i], t->m);
+    rm_free(t->seq);
+    t->seq = NULL;
+    t->n_seq = 0;
+}
+
+void rm_tape_free(rm_tape *t) {
+    if (!t) return;
+    drop_sequences(t);
+    rm_batch_free(t->batch);
+    rm_back_free(&t->back);
+    rm_free(t);
+}
+
+rmas_status rm_tape_begin(rm_tape *t, int n_seq, const rm_seq *const *prefix, rmas_error *err) {
+    drop_sequences(t);
+    t->popped = t->broken = false;
+    if (n_seq < 1) return rm_fail(err, RMAS_E_ARG, "a tape of %d sequences", n_seq);
+    t->seq = rm_calloc((size_t)n_seq, sizeof *t->seq);
+    if (!t->seq) return rm_fail(err, RMAS_E_NOMEM, "out of memory for a tape");
+    t->n_seq = n_seq;
+    for (int i = 0; i < n_seq; i++) {
+        if (prefix && prefix[i] && prefix[i]->m != t->m) return rm_fail(err, RMAS_E_ARG, "sequence %d begins with a sequence of another model", i);
+        RM_TRY(sequence_begin(&t->seq[i], t->m, prefix ? prefix[i] : NULL, err));
+    }
+    return RMAS_OK;
+}
+
+int rm_tape_len(const rm_tape *t, int seq) { return t->seq[seq].seq->len; }
+
+size_t rm_tape_bytes(const rm_tape *t) {
+    size_t n = 0, attn = (size_t)(t->m->cfg.n_layer - rm_model_count_layers(t->m, RM_LAYER_LINEAR));
+    for (int i = 0; i < t->n_seq; i++) {
+        const rm_tape_seq *s = &t->seq[i];
+        n += (size_t)s->cap * ((size_t)(t->m->cfg.n_layer + 1) * (size_t)t->m->cfg.d_model + attn * 2 * (size_t)rm_config_kv_dim(&t->m->cfg)) * sizeof(float);
+        n += (size_t)s->cap_snap * (size_t)s->seq->n_linear * rm_seq_state_floats(t->m) * sizeof(float);
+        n += (size_t)s->seq->len * rm_seq_bytes_per_token(t->m) + 2 * rm_seq_bytes_fixed(t->m);
+    }
+    return n;
+}
+
+static rmas_status check_item(const rm_tape *t, int i, int seq, int n, uint8_t *seen, rmas_error *err) {
+    if (seq < 0 || seq >= t->n_seq) return rm_fail(err, RMAS_E_ARG, "item %d: sequence %d of %d", i, seq, t->n_seq);
+    if (n < 1) return rm_fail(err, RMAS_E_ARG, "item %d: %d rows", i, n);
+    if (seen[seq]) return rm_fail(err, RMAS_E_ARG, "item %d: sequence %d comes twice", i, seq);
+    seen[seq] = 1;
+    return RMAS_OK;
+}
+
+static rmas_status usable(const rm_tape *t, rmas_error *err) {
+    return t->broken ? rm_fail(err, RMAS_E_ARG, "an earlier call on the tape failed: begin again") : RMAS_OK;
+}
+
+/* ---- push --------------------------------------------------------------------------------------------------------------- */
+
+static rmas_status push(rm_tape *t, const rm_tape_rows *rows, int n_rows, rm_feed *feed, uint8_t *seen, float **hidden, rmas_error *err) {
+    size_t d = (size_t)t->m->cfg.d_model, total = 0, at = 0;
+    bool wanted = false;
+    for (int i = 0; i < n_rows; i++) {
+        RM_TRY(check_item(t, i, rows[i].seq, rows[i].n, seen, err));
+        RM_TRY(sequence_reserve(&t->seq[rows[i].seq], t->m, rows[i].n, err));
+        feed[i] = (rm_feed){.seq = t->seq[rows[i].seq].seq, .n = rows[i].n, .tokens = rows[i].tokens, .embeds = rows[i].embeds};
+        total += (size_t)rows[i].n;
+        wanted |= rows[i].hidden != NULL;
+    }
+    if (wanted && !(*hidden = rm_array(total, d * sizeof **hidden))) return rm_fail(err, RMAS_E_NOMEM, "out of memory for %zu hidden states", total);
+    RM_TRY(rm_batch_forward_tap(t->batch, feed, n_rows, &(rm_tap){.hidden = *hidden}, err));
+    for (int i = 0; i < n_rows; at += (size_t)rows[i++].n)
+        if (rows[i].hidden) memcpy(rows[i].hidden, *hidden + at * d, (size_t)rows[i].n * d * sizeof **hidden);
+    return RMAS_OK;
+}
+
+rmas_status rm_tape_push(rm_tape *t, const rm_tape_rows *rows, int n_rows, rmas_error *err) {
+    RM_TRY(usable(t, err));
+    if (t->popped) return rm_fail(err, RMAS_E_ARG, "nothing can be pushed after a pop: begin again");
+    rm_feed *feed = rm_calloc((size_t)n_rows, sizeof *feed);
+    uint8_t *seen = rm_calloc((size_t)t->n_seq, 1);
+    float *hidden = NULL;
+    rmas_status st = feed && seen ? push(t, rows, n_rows, feed, seen, &hidden, err) : rm_fail(err, RMAS_E_NOMEM, "out of memory for a tape");
+    rm_free(feed);
+    rm_free(seen);
+    rm_free(hidden);
+    t->broken = st != RMAS_OK;
+    return st;
+}
+
+/* ---- pop ---------------------------------------------------------------------------------------------------------------- */
+
+/* The last rows of the items that are not done, at most POP_ROWS together. left: rows of each item that remain. */
+static int fill(rm_tape *t, const rm_tape_grads *grads, int n_grads, const int *left) {
+    rm_back *b = &t->back;
+    int n_row = 0;
+    b->n_run = 0;
+    for (int i = 0; i < n_grads && n_row < RM_POP_ROWS; i++) {
+        int n = left[i] < RM_POP_ROWS - n_row ? left[i] : RM_POP_ROWS - n_row;
+        if (!n) continue;
+        rm_tape_seq *s = &t->seq[grads[i].seq];
+        b->item[b->n_run] = i;
+        b->seq[b->n_run] = s;
+        b->run[b->n_run++] = (rm_run){.row = n_row, .n = n, .pos = s->seq->len - n};
+        n_row += n;
+    }
+    return n_row;
+}
+
+static rmas_status pop(rm_tape *t, const rm_tape_grads *grads, int n_grads, int *left, rmas_error *err) {
+    rm_back *b = &t->back;
+    size_t d = (size_t)t->m->cfg.d_model;
+    int64_t total = 0;
+    for (int i = 0; i < n_grads; i++) total += left[i] = grads[i].n;
+    RM_TRY(rm_back_fit(b, t->m, total < RM_POP_ROWS ? (int)total : RM_POP_ROWS, n_grads, err));
+    for (int n; (n = fill(t, grads, n_grads, left));) {
+        for (int i = 0; i < b->n_run; i++) {
+            const rm_run *r = &b->run[i];
+            const float *g = grads[b->item[i]].d_hidden;
+            float *to = b->d_hidden + (size_t)r->row * d;
+            if (g) memcpy(to, g + (size_t)(left[b->item[i]] - r->n) * d, (size_t)r->n * d * sizeof *to);
+            else memset(to, 0, (size_t)r->n * d * sizeof *to);
+        }
+        RM_TRY(rm_back_rows(b, n, err));
+        for (int i = 0; i < b->n_run; i++) {
+            const rm_run *r = &b->run[i];
+            float *g = grads[b->item[i]].d_embeds;
+            left[b->item[i]] -= r->n;
+            if (g) memcpy(g + (size_t)left[b->item[i]] * d, b->dx + (size_t)r->row * d, (size_t)r->n * d * sizeof *g);
+            b->seq[i]->seq->len -= r->n;
+        }
+    }
+    return RMAS_OK;
+}
+
+rmas_status rm_tape_pop(rm_tape *t, const rm_tape_grads *grads, int n_grads, rmas_error *err) {
+    RM_TRY(usable(t, err));
+    uint8_t *seen = rm_calloc((size_t)t->n_seq, 1);
+    int *left = rm_calloc((size_t)n_grads, sizeof *left);
+    rmas_status st = seen && left ? RMAS_OK : rm_fail(err, RMAS_E_NOMEM, "out of memory for a tape");
+    for (int i = 0; i < n_grads && st == RMAS_OK; i++) {
+        st = check_item(t, i, grads[i].seq, grads[i].n, seen, err);
+        const rm_tape_seq *s = st == RMAS_OK ? &t->seq[grads[i].seq] : NULL;
+        if (s && grads[i].n > s->seq->len - s->record.first)
+            st = rm_fail(err, RMAS_E_ARG, "%d rows are to be popped, sequence %d has %d", grads[i].n, grads[i].seq, s->seq->len - s->record.first);
+    }
+    if (st == RMAS_OK) {
+        t->popped = true;
+        st = pop(t, grads, n_grads, left, err);
+        t->broken = st != RMAS_OK;
+    }
+    rm_free(seen);
+    rm_free(left);
+    return st;
+}

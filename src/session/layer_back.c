@@ -1,0 +1,240 @@
+/* The backward walk: each layer is computed again from its kept input, then gone through backwards. */
+#include <string.h>
+
+#include "session/tape.h"
+#include "util/mem.h"
+
+static size_t round16(size_t n) { return (n + 15) / 16 * 16; }
+
+/* Rows of the longer runs: up to a block and the convolution's reach before each run. */
+static size_t ext_rows(const rm_model *m, int n_row, int n_run) {
+    return (size_t)n_row + (size_t)n_run * (size_t)(RM_KV_BLOCK - 1 + m->cfg.delta.n_tap - 1);
+}
+
+static bool fit_runs(rm_back *b, int n) {
+    rm_free(b->run);
+    rm_free(b->ext);
+    rm_free(b->seq);
+    rm_free(b->item);
+    rm_free(b->kv_grad);
+    rm_free(b->delta_grad);
+    b->cap_run = 0;
+    b->run = rm_calloc((size_t)n, sizeof *b->run);
+    b->ext = rm_calloc((size_t)n, sizeof *b->ext);
+    b->seq = rm_calloc((size_t)n, sizeof *b->seq);
+    b->item = rm_calloc((size_t)n, sizeof *b->item);
+    b->kv_grad = rm_calloc((size_t)n, sizeof *b->kv_grad);
+    b->delta_grad = rm_calloc((size_t)n, sizeof *b->delta_grad);
+    return b->run && b->ext && b->seq && b->item && b->kv_grad && b->delta_grad;
+}
+
+rmas_status rm_back_fit(rm_back *b, const rm_model *m, int n_row, int n_run, rmas_error *err) {
+    const rm_config *c = &m->cfg;
+    const rm_delta_plan *dp = &c->delta;
+    if (b->memory && n_row <= b->cap && n_run <= b->cap_run) return RMAS_OK;
+    if (n_row < b->cap) n_row = b->cap;
+    if (n_run < b->cap_run) n_run = b->cap_run;
+    b->m = m;
+    bool linear = dp->n_value > 0;
+    size_t r = (size_t)n_row, d = (size_t)c->d_model, q = (size_t)rm_config_q_dim(c), conv = linear ? (size_t)rm_delta_conv_dim(dp) : 0;
+    size_t vd = linear ? (size_t)rm_delta_value_dim(dp) : 0, din = linear ? (size_t)rm_delta_in_dim(dp) : 0, nv = (size_t)dp->n_value;
+    size_t in = (size_t)rm_config_qkv_dim(c) > din ? (size_t)rm_config_qkv_dim(c) : din, ext = linear ? ext_rows(m, n_row, n_run) : 0;
+    size_t o = q > vd ? q : vd;
+    const struct {
+        float **p;
+        size_t n;
+    } part[] = {{&b->d_hidden, r * d},
+                {&b->dx, r * d},
+                {&b->x, r * d},
+                {&b->mid, r * d},
+                {&b->a, r * d},
+                {&b->da, r * d},
+                {&b->t1, r * d},
+                {&b->t2, r * d},
+                {&b->in, r * (size_t)rm_config_qkv_dim(c)},
+                {&b->d_in, r * in},
+                {&b->q, r * q},
+                {&b->t, r * q},
+                {&b->lse, r * (size_t)c->n_head},
+                {&b->o, r * o},
+                {&b->d_o, r * o},
+                {&b->gate_up, r * 2 * (size_t)c->d_ff},
+                {&b->h, r * (size_t)c->d_ff},
+                {&b->cs[0], r * (size_t)c->rope[0].n_rot},
+                {&b->cs[1], r * (size_t)c->rope[1].n_rot},
+                {(float **)(void *)&b->pos, r},
+                {&b->ext_x, ext * d},
+                {&b->ext_in, ext * din},
+                {&b->conv, ext * conv},
+                {&b->gate, ext * 2 * nv},
+                {&b->ext_o, ext * vd},
+                {&b->d_gate, r * 2 * nv},
+                {&b->du, r * conv},
+                {&b->d_qk, r * nv * 2 * (size_t)dp->d_key},
+                {&b->conv_tmp, linear ? (size_t)n_run * rm_seq_conv_floats(m) : 0},
+                {&b->state_tmp, linear ? (size_t)n_run * rm_seq_state_floats(m) : 0}};
+    size_t n = 0, scratch = rm_attention_back_scratch(m), other = linear ? rm_delta_back_scratch(m) : 0;
+    for (size_t i = 0; i < RM_COUNT(part); i++) n += round16(part[i].n);
+    rm_free(b->memory);
+    rm_free(b->scratch);
+    b->memory = rm_aligned(n * sizeof *b->memory);
+    b->scratch = rm_aligned((scratch > other ? scratch : other) * (size_t)rm_pool_size(m->exec->pool) * sizeof *b->scratch);
+    b->cap = 0;
+    if (!fit_runs(b, n_run) || !b->memory || !b->scratch)
+        return rm_fail(err, RMAS_E_NOMEM, "out of memory for a backward pass of %d rows (%zu bytes)", n_row, n * sizeof *b->memory);
+    float *at = b->memory;
+    for (size_t i = 0; i < RM_COUNT(part); at += round16(part[i++].n)) memcpy(part[i].p, &at, sizeof at);
+    b->cap = n_row;
+    b->cap_run = n_run;
+    return RMAS_OK;
+}
+
+void rm_back_free(rm_back *b) {
+    rm_free(b->run);
+    rm_free(b->ext);
+    rm_free(b->seq);
+    rm_free(b->item);
+    rm_free(b->kv_grad);
+    rm_free(b->delta_grad);
+    rm_free(b->memory);
+    rm_free(b->scratch);
+    memset(b, 0, sizeof *b);
+}
+
+/* Rows [pos, pos + n) of what was kept at layer il. */
+static void kept_rows(const rm_tape_seq *s, int il, int pos, int n, size_t d, float *out) {
+    memcpy(out, s->x[il] + (size_t)(pos - s->record.first) * d, (size_t)n * d * sizeof *out);
+}
+
+/* ---- mixers -------------------------------------------------------------------------------------------------------------- */
+
+static rmas_status attention_again(rm_back *b, int il, int slot, int n_row, rmas_error *err) {
+    const rm_model *m = b->m;
+    const rm_layer *l = &m->layer[il];
+    rm_layer_kind kind = m->cfg.layer[il];
+    size_t off = (size_t)slot * rm_kv_layer_bytes(m);
+    for (int i = 0; i < b->n_run; i++) b->run[i].tile = b->seq[i]->seq->cache[kind].tile;
+    rm_norm(m->exec, b->a, b->x, l->norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
+    RM_TRY(rm_linear_mul(m->exec, b->in, b->a, n_row, &l->in, err));
+    rm_attention_prepare(m, il, b->q, b->in, b->cs[kind], b->run, b->n_run, n_row, off); /* the cache gets what it has */
+    rm_attention(m, il, b->o, b->t, b->lse, b->q, b->in, b->run, b->n_run, n_row, off);
+    return RMAS_OK;
+}
+
+static void attention_back(rm_back *b, int il, int slot, int n_row) {
+    const rm_model *m = b->m;
+    rm_layer_kind kind = m->cfg.layer[il];
+    for (int i = 0; i < b->n_run; i++) b->kv_grad[i] = (rm_kv_grad){b->seq[i]->d_kv[il], b->seq[i]->record.first};
+    rm_attention_back(m, il, b->d_in, b->d_o, b->q, b->t, b->lse, b->in, b->cs[kind], b->run, b->kv_grad, b->n_run, n_row,
+                      (size_t)slot * rm_kv_layer_bytes(m), b->scratch);
+}
+
+/* The rows of each run from the last kept state on, and before them what the convolution reaches. */
+static rmas_status delta_again(rm_back *b, int il, int slot, rmas_error *err) {
+    const rm_model *m = b->m;
+    const rm_layer *l = &m->layer[il];
+    size_t d = (size_t)m->cfg.d_model, conv = rm_seq_conv_floats(m), state = rm_seq_state_floats(m), vd = (size_t)rm_delta_value_dim(&m->cfg.delta);
+    int n_ext = 0, reach = m->cfg.delta.n_tap - 1;
+    for (int i = 0; i < b->n_run; i++) {
+        const rm_run *r = &b->run[i];
+        const rm_tape_seq *s = b->seq[i];
+        int first = s->record.first, begin = rm_snap_begin(first, r->pos), pos = begin - reach > first ? begin - reach : first;
+        rm_run *x = &b->ext[i];
+        *x = (rm_run){.row = n_ext, .n = r->pos + r->n - pos, .pos = pos, .skip = begin - pos};
+        x->conv = b->conv_tmp + (size_t)i * conv;
+        x->state = b->state_tmp + (size_t)i * state;
+        const float *before = s->conv0 + (size_t)slot * conv, *snap = s->snap[slot] + (size_t)rm_snap_index(first, begin) * state;
+        if (pos == first) memcpy(x->conv, before, conv * sizeof *before);
+        else memset(x->conv, 0, conv * sizeof *before); /* reaches only rows that are skipped */
+        memcpy(x->state, snap, state * sizeof *snap);
+        kept_rows(s, il, pos, x->n, d, b->ext_x + (size_t)n_ext * d);
+        b->delta_grad[i] = (rm_delta_grad){.d_state = s->d_state + (size_t)slot * state, .d_conv = s->d_conv + (size_t)slot * conv,
+                                           .snap = s->snap[slot], .snap_first = first, .ext_row = n_ext, .ext_pos = pos};
+        n_ext += x->n;
+    }
+    rm_norm(m->exec, b->ext_x, b->ext_x, l->norm, m->cfg.d_model, n_ext, m->cfg.norm_eps);
+    RM_TRY(rm_linear_mul(m->exec, b->ext_in, b->ext_x, n_ext, &l->in, err));
+    rm_delta_mix(m, il, b->ext_o, b->conv, b->gate, b->ext_in, b->ext, b->n_run, n_ext);
+    for (int i = 0; i < b->n_run; i++) {
+        const rm_run *r = &b->run[i], *x = &b->ext[i];
+        memcpy(b->o + (size_t)r->row * vd, b->ext_o + (size_t)(x->row + r->pos - x->pos) * vd, (size_t)r->n * vd * sizeof *b->o);
+    }
+    return RMAS_OK;
+}
+
+static void delta_back(rm_back *b, int il, int slot, int n_row) {
+    for (int i = 0; i < b->n_run; i++) b->run[i].conv = b->seq[i]->conv0 + (size_t)slot * rm_seq_conv_floats(b->m);
+    rm_delta_back(b->m, il, b->d_in, b->d_o, b->du, b->d_qk, b->d_gate, b->ext_in, b->conv, b->gate, b->run, b->delta_grad, b->n_run, n_row, b->scratch);
+}
+
+/* ---- a layer ------------------------------------------------------------------------------------------------------------- */
+
+/* dt: the gradient of a block's output t from that of the residual sum; t is the block's output before the norm w (if there is one). */
+static const float *through_post_norm(rm_back *b, float *dt, const float *t, const float *w, int n_row) {
+    if (!w) return b->dx;
+    memset(dt, 0, (size_t)n_row * (size_t)b->m->cfg.d_model * sizeof *dt);
+    rm_norm_back(b->m->exec, dt, b->dx, t, w, b->m->cfg.d_model, n_row, b->m->cfg.norm_eps);
+    return dt;
+}
+
+static rmas_status mlp_back(rm_back *b, const rm_layer *l, int n_row, rmas_error *err) {
+    const rm_model *m = b->m;
+    int d = m->cfg.d_model;
+    float eps = m->cfg.norm_eps;
+    rm_norm(m->exec, b->a, b->mid, l->mlp_norm, d, n_row, eps);
+    RM_TRY(rm_linear_mul(m->exec, b->gate_up, b->a, n_row, &l->gate_up, err));
+    if (l->post_mlp_norm) {
+        rm_act_mul(m, b->h, b->gate_up, n_row);
+        RM_TRY(rm_linear_mul(m->exec, b->t2, b->h, n_row, &l->down, err));
+    }
+    const float *dt = through_post_norm(b, b->da, b->t2, l->post_mlp_norm, n_row);
+    RM_TRY(rm_linear_mul_t(m->exec, b->h, dt, n_row, &l->down, err));
+    rm_act_mul_back(m, b->gate_up, b->h, b->gate_up, n_row);
+    RM_TRY(rm_linear_mul_t(m->exec, b->da, b->gate_up, n_row, &l->gate_up, err));
+    rm_norm_back(m->exec, b->dx, b->da, b->mid, l->mlp_norm, d, n_row, eps);
+    return RMAS_OK;
+}
+
+static rmas_status layer_back(rm_back *b, int il, int slot, int n_row, rmas_error *err) {
+    const rm_model *m = b->m;
+    const rm_layer *l = &m->layer[il];
+    int d = m->cfg.d_model;
+    size_t n = (size_t)n_row * (size_t)d;
+    float eps = m->cfg.norm_eps;
+    bool linear = m->cfg.layer[il] == RM_LAYER_LINEAR;
+    for (int i = 0; i < b->n_run; i++) kept_rows(b->seq[i], il, b->run[i].pos, b->run[i].n, (size_t)d, b->x + (size_t)b->run[i].row * (size_t)d);
+    if (linear) RM_TRY(delta_again(b, il, slot, err));
+    else RM_TRY(attention_again(b, il, slot, n_row, err));
+    RM_TRY(rm_linear_mul(m->exec, b->t1, b->o, n_row, &l->out, err));
+    memcpy(b->mid, b->x, n * sizeof *b->mid);
+    memcpy(b->t2, b->t1, n * sizeof *b->t2);
+    rm_residual(m->exec, b->mid, b->t2, l->post_norm, d, n_row, eps);
+
+    RM_TRY(mlp_back(b, l, n_row, err));
+    const float *dt = through_post_norm(b, b->da, b->t1, l->post_norm, n_row);
+    RM_TRY(rm_linear_mul_t(m->exec, b->d_o, dt, n_row, &l->out, err));
+    if (linear) delta_back(b, il, slot, n_row);
+    else attention_back(b, il, slot, n_row);
+    RM_TRY(rm_linear_mul_t(m->exec, b->da, b->d_in, n_row, &l->in, err));
+    rm_norm_back(m->exec, b->dx, b->da, b->x, l->norm, d, n_row, eps);
+    return RMAS_OK;
+}
+
+rmas_status rm_back_rows(rm_back *b, int n_row, rmas_error *err) {
+    const rm_model *m = b->m;
+    const rm_config *c = &m->cfg;
+    size_t d = (size_t)c->d_model;
+    int slot[RM_LAYER_KINDS];
+    for (int k = 0; k < RM_LAYER_KINDS; k++) slot[k] = rm_model_count_layers(m, (rm_layer_kind)k);
+    for (int i = 0; i < b->n_run; i++) {
+        const rm_run *r = &b->run[i];
+        for (int k = 0; k < r->n; k++) b->pos[r->row + k] = r->pos + k;
+        kept_rows(b->seq[i], c->n_layer, r->pos, r->n, d, b->x + (size_t)r->row * d);
+    }
+    for (int k = 0; k < 2; k++)
+        if (k == RM_LAYER_FULL || c->window) rm_rope_table(m->exec, b->cs[k], &c->rope[k], b->pos, n_row);
+    memset(b->dx, 0, (size_t)n_row * d * sizeof *b->dx);
+    rm_norm_back(m->exec, b->dx, b->d_hidden, b->x, m->out_norm, c->d_model, n_row, c->norm_eps);
+    for (int il = c->n_layer - 1; il >= 0; il--) RM_TRY(layer_back(b, il, --slot[c->layer[il]], n_row, err));
+    return RMAS_OK;
+}
