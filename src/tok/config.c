@@ -1,0 +1,303 @@
+/* What stands beside tokenizer.json: tokenizer_config.json (special tokens, clean-up, template, class), chat_template.jinja,
+ * and config.json (model_type). The class can change the pipeline: transformers 5.3.0 rebuilds it for some. */
+#include <string.h>
+
+#include "tok/internal.h"
+#include "util/file.h"
+#include "util/json.h"
+#include "util/mem.h"
+
+enum { N_NAMED = 7, MAX_TEMPLATE = 16 << 20 };
+static const char *const named[N_NAMED] = {"bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token"};
+
+typedef struct {
+    rm_tok *t;
+    const char *folder;
+    rmas_error *err;
+    rm_json j;
+    const char *path;
+    char *token[N_NAMED]; /* NULL: not given */
+    bool known[N_NAMED]; /* given, perhaps as null */
+    rm_strbuf extra; /* extra special tokens, each with a NUL behind it */
+    char *class, *model_type, *template;
+    bool has_prefix_space, prefix_space, legacy;
+} config;
+
+static rmas_status no_memory(const config *c) { return rm_fail(c->err, RMAS_E_NOMEM, "%s: out of memory", c->path); }
+
+static rmas_status next(config *c, rm_json_event *e) {
+    *e = rm_json_next(&c->j);
+    return *e == RM_JSON_ERROR ? rm_fail(c->err, RMAS_E_FORMAT, "%s: %s at byte %zu", c->path, c->j.error, c->j.pos) : RMAS_OK;
+}
+
+static rmas_status skip(config *c, rm_json_event e) {
+    if (rm_json_skip(&c->j, e)) return RMAS_OK;
+    return rm_fail(c->err, RMAS_E_FORMAT, "%s: %s at byte %zu", c->path, c->j.error, c->j.pos);
+}
+
+/* A string value, copied; another kind of value is skipped and gives NULL. */
+static rmas_status read_string(config *c, char **out) {
+    rm_json_event e;
+    RM_TRY(next(c, &e));
+    rm_free(*out);
+    *out = NULL;
+    if (e != RM_JSON_STRING) return skip(c, e);
+    *out = rm_strndup(c->j.str, c->j.len);
+    return *out ? RMAS_OK : no_memory(c);
+}
+
+/* A token: a string, or an object with its content; already read: e. */
+static rmas_status read_token(config *c, rm_json_event e, char **out) {
+    rm_free(*out);
+    *out = NULL;
+    if (e == RM_JSON_STRING) {
+        *out = rm_strndup(c->j.str, c->j.len);
+        return *out ? RMAS_OK : no_memory(c);
+    }
+    if (e != RM_JSON_OBJECT) return skip(c, e);
+    for (;;) {
+        RM_TRY(next(c, &e));
+        if (e == RM_JSON_OBJECT_END) return RMAS_OK;
+        if (rm_json_is(&c->j, "content"))
+            RM_TRY(read_string(c, out));
+        else
+            RM_TRY(skip(c, RM_JSON_KEY));
+    }
+}
+
+static rmas_status read_extra(config *c) {
+    rm_json_event e;
+    RM_TRY(next(c, &e));
+    if (e != RM_JSON_ARRAY) return skip(c, e);
+    for (;;) {
+        RM_TRY(next(c, &e));
+        if (e == RM_JSON_ARRAY_END) return c->extra.failed ? no_memory(c) : RMAS_OK;
+        char *token = NULL;
+        RM_TRY(read_token(c, e, &token));
+        if (token) rm_strbuf_add(&c->extra, token, strlen(token) + 1);
+        rm_free(token);
+    }
+}
+
+/* A string, or a list of {name, template}, of which "default" counts. */
+static rmas_status read_template(config *c) {
+    rm_json_event e;
+    RM_TRY(next(c, &e));
+    if (e != RM_JSON_ARRAY) return read_token(c, e, &c->template);
+    for (;;) {
+        char *name = NULL, *text = NULL;
+        RM_TRY(next(c, &e));
+        if (e == RM_JSON_ARRAY_END) return RMAS_OK;
+        rmas_status s = e == RM_JSON_OBJECT ? RMAS_OK : skip(c, e);
+        while (e == RM_JSON_OBJECT && s == RMAS_OK) {
+            rm_json_event k;
+            if ((s = next(c, &k)) != RMAS_OK || k == RM_JSON_OBJECT_END) break;
+            s = rm_json_is(&c->j, "name") ? read_string(c, &name) : rm_json_is(&c->j, "template") ? read_string(c, &text) : skip(c, RM_JSON_KEY);
+        }
+        if (s == RMAS_OK && name && text && strcmp(name, "default") == 0) {
+            rm_free(c->template);
+            c->template = text;
+            text = NULL;
+        }
+        rm_free(name);
+        rm_free(text);
+        RM_TRY(s);
+    }
+}
+
+static rmas_status read_bool(config *c, bool *out, bool *given) {
+    rm_json_event e;
+    RM_TRY(next(c, &e));
+    if (e != RM_JSON_TRUE && e != RM_JSON_FALSE) return skip(c, e);
+    *out = e == RM_JSON_TRUE;
+    if (given) *given = true;
+    return RMAS_OK;
+}
+
+typedef rmas_status (*key_fn)(config *c);
+
+static rmas_status token_key(config *c) {
+    rm_json_event e;
+    for (int i = 0; i < N_NAMED; i++) {
+        if (!rm_json_is(&c->j, named[i])) continue;
+        if (c->known[i]) return skip(c, RM_JSON_KEY);
+        RM_TRY(next(c, &e));
+        c->known[i] = true;
+        return read_token(c, e, &c->token[i]);
+    }
+    if (rm_json_is(&c->j, "extra_special_tokens") || rm_json_is(&c->j, "additional_special_tokens")) return read_extra(c);
+    return skip(c, RM_JSON_KEY);
+}
+
+static rmas_status config_key(config *c) {
+    if (rm_json_is(&c->j, "clean_up_tokenization_spaces")) return read_bool(c, &c->t->cleanup, NULL);
+    if (rm_json_is(&c->j, "chat_template")) return read_template(c);
+    if (rm_json_is(&c->j, "tokenizer_class")) return read_string(c, &c->class);
+    if (rm_json_is(&c->j, "legacy")) return read_bool(c, &c->legacy, NULL);
+    if (rm_json_is(&c->j, "add_prefix_space")) return read_bool(c, &c->prefix_space, &c->has_prefix_space);
+    return token_key(c);
+}
+
+static rmas_status model_key(config *c) { return rm_json_is(&c->j, "model_type") ? read_string(c, &c->model_type) : skip(c, RM_JSON_KEY); }
+
+/* All keys of the object in folder/name, if there is such a file. */
+static rmas_status read_file(config *c, const char *name, key_fn fn) {
+    char *path = rm_path_join(c->folder, name);
+    c->path = path ? path : name;
+    if (!path) return no_memory(c);
+    rm_map m;
+    rmas_status s = RMAS_OK;
+    if (rm_path_exists(path) && (s = rm_map_open(&m, path, c->err)) == RMAS_OK) {
+        rm_json_event e;
+        rm_json_init(&c->j, (const char *)m.data, m.n);
+        s = next(c, &e);
+        if (s == RMAS_OK && e != RM_JSON_OBJECT) s = rm_fail(c->err, RMAS_E_FORMAT, "%s: an object was expected", path);
+        while (s == RMAS_OK && (s = next(c, &e)) == RMAS_OK && e != RM_JSON_OBJECT_END) s = fn(c);
+        if (s == RMAS_OK) s = next(c, &e);
+        rm_json_free(&c->j);
+        rm_map_close(&m);
+    }
+    c->path = c->folder;
+    rm_free(path);
+    return s;
+}
+
+/* chat_template.jinja wins over the template in the configuration. */
+static rmas_status read_jinja(config *c) {
+    char *path = rm_path_join(c->folder, "chat_template.jinja"), *text = NULL;
+    size_t n;
+    if (!path) return no_memory(c);
+    rmas_status s = rm_path_exists(path) ? rm_file_read(&text, &n, path, MAX_TEMPLATE, c->err) : RMAS_OK;
+    rm_free(path);
+    if (text) {
+        rm_free(c->template);
+        c->template = text;
+    }
+    return s;
+}
+
+/* ---- what follows from it ---------------------------------------------------------------------------------------------------- */
+
+static bool is_one_of(const char *s, const char *const *list) {
+    for (; s && *list; list++)
+        if (strcmp(s, *list) == 0) return true;
+    return false;
+}
+
+/* The class that AutoTokenizer takes: that of its table for the model type if the configuration names the same (or none),
+ * "" (the file as it is) if it names another, and the named one if the table has none. "Fast" does not count. */
+static const char *effective_class(config *c) {
+    static const char *const qwen2[] = {"qwen2", "qwen2_moe", "qwen3", "qwen3_moe", NULL}, *const qwen35[] = {"qwen3_5", "qwen3_5_moe", NULL};
+    static const char *const gemma[] = {"gemma", "gemma2", "gemma3", "gemma3_text", "gemma3n", "gemma3n_text", NULL};
+    static const char *const as_is[] = {"mistral", "mistral3", "mixtral", "ministral", "ministral3", NULL};
+    const char *table = is_one_of(c->model_type, qwen2)    ? "Qwen2Tokenizer"
+                        : is_one_of(c->model_type, qwen35) ? "Qwen3_5Tokenizer"
+                        : is_one_of(c->model_type, gemma)  ? "GemmaTokenizer"
+                        : is_one_of(c->model_type, as_is)  ? ""
+                                                           : NULL;
+    if (c->class) {
+        size_t n = strlen(c->class);
+        if (n > 4 && strcmp(c->class + n - 4, "Fast") == 0) c->class[n - 4] = 0;
+    }
+    if (table && c->class && strcmp(table, c->class) != 0) return "";
+    return table ? table : c->class ? c->class : "";
+}
+
+static rmas_status remark(config *c, const char *text) {
+    rm_free(c->t->describe);
+    c->t->describe = rm_strdup(text);
+    return c->t->describe ? RMAS_OK : no_memory(c);
+}
+
+/* LlamaTokenizer: no normalizer, a metaspace prefix, bytes for unknown characters. */
+static rmas_status rebuild_llama(config *c) {
+    rm_tok *t = c->t;
+    bool prefix = !c->has_prefix_space || c->prefix_space;
+    if (rm_vocab_find(&t->vocab, "\xC4\xA0", 2) >= 0) /* the byte-level space: the class would lose the spaces */
+        return remark(c, "declared LlamaTokenizer, read as the byte-level tokenizer that it is");
+    rm_steps_free(&t->norm);
+    rm_steps_free(&t->pre);
+    rm_step *x = rm_steps_add(&t->pre, RM_STEP_METASPACE);
+    if (!x || !(x->text = rm_strdup("\xE2\x96\x81"))) return no_memory(c);
+    x->n = 3;
+    x->prefix = !prefix ? RM_PREFIX_NEVER : c->legacy ? RM_PREFIX_ALWAYS : RM_PREFIX_FIRST;
+    t->bpe.fuse_unk = t->bpe.byte_fallback = true;
+    t->bpe.ignore_merges = false;
+    t->bpe.unk = -1;
+    return rm_tok_spm_decoder(t, prefix, c->err);
+}
+
+static rmas_status rebuild(config *c) {
+    const char *class = effective_class(c);
+    const char *regex = strcmp(class, "Qwen2Tokenizer") == 0 ? rm_regex_qwen2 : strcmp(class, "Qwen3_5Tokenizer") == 0 ? rm_regex_qwen35 : NULL;
+    if (regex) {
+        c->t->bpe.ignore_merges = c->t->bpe.fuse_unk = c->t->bpe.byte_fallback = false;
+        c->t->bpe.unk = -1;
+        return rm_tok_byte_level(c->t, regex, false, true, c->err);
+    }
+    if (strcmp(class, "LlamaTokenizer") == 0) return rebuild_llama(c);
+    if (strcmp(class, "GemmaTokenizer") == 0 && !c->known[6]) { /* the class's own default for mask_token */
+        c->token[6] = rm_strdup("<mask>");
+        if (!c->token[6]) return no_memory(c);
+    }
+    return RMAS_OK;
+}
+
+/* Tokens with a role are special whatever tokenizer.json says; one that is an ordinary token becomes an added one. */
+static rmas_status make_special(config *c, const char *token, int32_t *id) {
+    rm_tok *t = c->t;
+    size_t n = strlen(token);
+    *id = -1;
+    if (n == 0) return RMAS_OK;
+    for (int i = 0; i < t->n_added; i++) {
+        rm_added_token *x = &t->added[i];
+        if (x->len != n || memcmp(t->vocab.pool + x->off, token, n) != 0) continue;
+        x->special = true;
+        *id = x->id;
+        return RMAS_OK;
+    }
+    *id = rm_vocab_find(&t->vocab, token, n);
+    if (*id < 0) return RMAS_OK;
+    rm_added_token *x = rm_tok_add_token(t, token, n, *id);
+    if (!x) return no_memory(c);
+    x->special = true;
+    return RMAS_OK;
+}
+
+static rmas_status apply(config *c) {
+    rm_tok *t = c->t;
+    int32_t id[N_NAMED], other;
+    RM_TRY(rebuild(c));
+    for (int i = 0; i < N_NAMED; i++) {
+        id[i] = -1;
+        if (c->token[i]) RM_TRY(make_special(c, c->token[i], &id[i]));
+    }
+    for (size_t i = 0, n; i < c->extra.n && t->n_added < 1 << 20; i += n + 1) {
+        n = strlen(c->extra.s + i);
+        RM_TRY(make_special(c, c->extra.s + i, &other));
+    }
+    t->bos = id[0];
+    t->eos = id[1];
+    t->pad = id[2];
+    t->bos_text = c->token[0];
+    t->eos_text = c->token[1];
+    c->token[0] = c->token[1] = NULL;
+    t->chat_template = c->template;
+    c->template = NULL;
+    return RMAS_OK;
+}
+
+rmas_status rm_tok_read_config(rm_tok *t, const char *folder, rmas_error *err) {
+    config c = {.t = t, .folder = folder, .path = folder, .err = err};
+    rmas_status s = read_file(&c, "tokenizer_config.json", config_key);
+    if (s == RMAS_OK) s = read_file(&c, "special_tokens_map.json", token_key); /* older folders: what the configuration leaves out */
+    if (s == RMAS_OK) s = read_file(&c, "config.json", model_key);
+    if (s == RMAS_OK) s = read_jinja(&c);
+    if (s == RMAS_OK) s = apply(&c);
+    for (int i = 0; i < N_NAMED; i++) rm_free(c.token[i]);
+    rm_strbuf_free(&c.extra);
+    rm_free(c.class);
+    rm_free(c.model_type);
+    rm_free(c.template);
+    return s;
+}
