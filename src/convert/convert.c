@@ -79,7 +79,7 @@ static int layer_of(const char *name) { return strncmp(name, "blk.", 4) ? -1 : a
 
 static rm_dtype fit(rm_dtype want, int64_t n_col) {
     if (n_col % rm_dtype_get(want)->block_elems == 0) return want;
-    return n_col % 32 == 0 ? RM_Q8_0 : RM_F16;
+    return n_col % 32 ? RM_F16 : want == RM_Q4_K ? RM_Q5_0 : RM_Q8_0;
 }
 
 /* The converter's rules (weights.md 5), and more bits where 4 of them hurt most: embeddings and head, values and the way back

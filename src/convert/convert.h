@@ -13,7 +13,8 @@ typedef struct {
 } rm_convert_report;
 
 /* model: a Hugging Face folder or a .gguf file. type: of the weight matrices: F32, BF16, F16, Q8_0, Q6_K, Q4_K or Q4_0; embeddings and
- * the LM head get more bits with the 4-bit types, norms and other small tensors stay F32, rows that do not fit a block type get Q8_0 or F16. */
+ * the LM head get more bits with the 4-bit types, norms and other small tensors stay F32, rows that are no multiple of 256 (32) elements get
+ * Q5_0 or Q8_0 (F16). */
 rmas_status rm_convert_gguf(const char *out, const char *model, rm_dtype type, rm_pool *pool, rm_convert_report *report, rmas_error *err);
 bool rm_convert_type(const char *name, rm_dtype *out); /* "q4_k" ... */
 

@@ -85,6 +85,17 @@ static void block_q4_0(const float *x, uint8_t *b) {
     }
 }
 
+static void block_q5_0(const float *x, uint8_t *b) {
+    float inverse = inverse_of(store_half(symmetric_scale(x, 32, -16, 15), b));
+    uint32_t high = 0;
+    for (int j = 0; j < 16; j++) {
+        uint32_t p = (uint32_t)(round_to(x[j] * inverse, -16, 15) + 16), q = (uint32_t)(round_to(x[j + 16] * inverse, -16, 15) + 16);
+        b[6 + j] = (uint8_t)((p & 15) | (q & 15) << 4);
+        high |= p >> 4 << j | q >> 4 << (j + 16);
+    }
+    memcpy(b + 2, &high, 4);
+}
+
 static void block_q6_k(const float *x, uint8_t *b) {
     uint8_t *ql = b, *qh = b + 128;
     float scale[16];
@@ -240,7 +251,7 @@ static void block_q4_k(const float *x, uint8_t *b) {
 
 bool rm_quant(rm_dtype t, const float *src, void *dst, size_t n) {
     static void (*const block[RM_DTYPE_COUNT])(const float *, uint8_t *) = {
-        [RM_Q8_0] = block_q8_0, [RM_Q4_0] = block_q4_0, [RM_Q4_K] = block_q4_k, [RM_Q6_K] = block_q6_k};
+        [RM_Q8_0] = block_q8_0, [RM_Q4_0] = block_q4_0, [RM_Q5_0] = block_q5_0, [RM_Q4_K] = block_q4_k, [RM_Q6_K] = block_q6_k};
     const rm_dtype_info *info = rm_dtype_get(t);
     size_t step = (size_t)info->block_elems;
     uint8_t *p = dst;
