@@ -1,0 +1,352 @@
+/* The scribe: rows of one agent that are decoded together. A row leaves when it is finished, and a waiting one takes its
+ * place; a row's tool call touches no other row. */
+#include <string.h>
+
+#include "eval/grade.h"
+#include "system/engine.h"
+#include "util/mem.h"
+#include "util/utf8.h"
+
+struct rm_scribe {
+    rm_runner *r;
+    const rm_agent *a;
+    rm_row **row; /* the first n_work are being written, the others wait */
+    int n, cap, n_work, n_token;
+    rm_feed *feed;
+    int *feed_row;
+    void *scratch; /* of sampling */
+};
+
+static rmas_status nomem(rmas_error *err) { return rm_fail(err, RMAS_E_NOMEM, "out of memory"); }
+
+rmas_status rm_scribe_new(rm_scribe **out, rm_runner *r, int agent, rmas_error *err) {
+    rm_scribe *w = *out = RM_NEW(rm_scribe);
+    if (!w) return nomem(err);
+    w->r = r;
+    w->a = &r->team->agent[agent];
+    w->feed = rm_calloc((size_t)r->o->batch_size, sizeof *w->feed);
+    w->feed_row = rm_calloc((size_t)r->o->batch_size, sizeof *w->feed_row);
+    w->scratch = rm_alloc((size_t)w->a->n_vocab * 8);
+    if (w->feed && w->feed_row && w->scratch) return RMAS_OK;
+    rm_scribe_free(w);
+    *out = NULL;
+    return nomem(err);
+}
+
+void rm_scribe_free(rm_scribe *w) {
+    if (!w) return;
+    for (int i = 0; i < w->n; i++) {
+        rm_row_clear(w->row[i]);
+        rm_free(w->row[i]);
+    }
+    rm_free(w->row);
+    rm_free(w->feed);
+    rm_free(w->feed_row);
+    rm_free(w->scratch);
+    rm_free(w);
+}
+
+int rm_scribe_n_row(const rm_scribe *w) { return w->n; }
+int rm_scribe_n_token(const rm_scribe *w) { return w->n_token; }
+
+/* Takes the row's content; *from is empty afterwards. */
+static rmas_status push(rm_scribe *w, rm_row *from, rmas_error *err) {
+    if (w->n == w->cap) {
+        int cap = w->cap ? 2 * w->cap : 32;
+        rm_row **row = rm_realloc_array(w->row, (size_t)cap, sizeof(rm_row *));
+        if (!row) return nomem(err);
+        w->row = row;
+        w->cap = cap;
+    }
+    rm_row *own = RM_NEW(rm_row);
+    if (!own) return nomem(err);
+    *own = *from;
+    *from = (rm_row){0};
+    w->row[w->n++] = own;
+    return RMAS_OK;
+}
+
+/* ---- new rows --------------------------------------------------------------------------------------------------------- */
+
+static rmas_status add_rows(rm_scribe *w, rm_job *j, const rm_stage *st, const rm_prompt *p, rm_seq *seq, int n_rollout, rmas_error *err) {
+    for (int k = 0; k < n_rollout; k++) {
+        rm_row row;
+        rmas_status status = rm_row_init(&row, w->r, j, st, RM_ROW_TEXT, k, err);
+        if (j->rec) {
+            row.rec = rm_record_stage(w->r, j, st, "text", p);
+            if (!row.rec) status = nomem(err);
+            if (n_rollout > 1 && row.rec) json_object_set_new(row.rec, "rollout", json_integer(k));
+        }
+        if (status == RMAS_OK && !row.is_forced) status = rm_seq_clone(&row.seq, seq, err);
+        if (status == RMAS_OK && !row.is_forced) status = rm_prompt_input(&row.in, w->r, j, st, p, p->n_pos - 1, p->n_pos, err);
+        if (status == RMAS_OK) status = push(w, &row, err);
+        rm_row_clear(&row);
+        RM_TRY(status);
+    }
+    return RMAS_OK;
+}
+
+rmas_status rm_scribe_add(rm_scribe *w, rm_job *const *job, int n, const rm_stage *st, rmas_error *err) {
+    rm_runner *r = w->r;
+    int n_rollout = st->final && r->o->temperature > 0 ? r->o->n_rollout : 1, n_model = 0;
+    rm_prompt *prompt = rm_calloc((size_t)n, sizeof *prompt);
+    rm_seq **seq = rm_calloc((size_t)n, sizeof(rm_seq *));
+    rm_job **mine = rm_calloc((size_t)n, sizeof(rm_job *)); /* jobs whose text is not replayed come first: only they need states */
+    rmas_status status = prompt && seq && mine ? RMAS_OK : nomem(err);
+    for (int pass = 0, k = 0; status == RMAS_OK && pass < 2; pass++)
+        for (int i = 0; i < n; i++) {
+            const rm_ids *ids;
+            bool forced = rm_replay_find(r->o->replay, job[i]->index, w->a->role, st->round, false, 0, &ids);
+            if (forced == (pass == 1)) mine[k++] = job[i];
+            if (pass == 0) n_model = k;
+        }
+    for (int i = 0; status == RMAS_OK && i < n; i++) status = rm_prompt_make(&prompt[i], r, mine[i], st, err);
+    if (status == RMAS_OK && n_model) status = rm_prefill(r, mine, prompt, n_model, st, 1, seq, err);
+    for (int i = 0; status == RMAS_OK && i < n; i++) {
+        status = add_rows(w, mine[i], st, &prompt[i], seq[i], n_rollout, err);
+        if (st->final) rm_job_drop_state(r, mine[i]);
+    }
+    for (int i = 0; i < n; i++) {
+        if (prompt) rm_prompt_free(&prompt[i]);
+        if (seq) rm_seq_free(seq[i]);
+    }
+    rm_free(prompt);
+    rm_free(seq);
+    rm_free(mine);
+    return status;
+}
+
+rmas_status rm_scribe_add_retry(rm_scribe *w, rm_job *j, const rm_stage *st, int rollout, rmas_error *err) {
+    rm_row row;
+    rm_strbuf b = {0};
+    rm_prompt p = {.ids = rm_calloc(1, sizeof *p.ids), .edge = rm_calloc(1, sizeof *p.edge), .n_piece = 1};
+    const char *text = j->answer.text[rollout];
+    size_t n = strlen(text);
+    rm_text_strip(&text, &n, false, true);
+    rm_strbuf_add(&b, text, n);
+    rm_strbuf_putc(&b, '\n');
+    rmas_status status = rm_row_init(&row, w->r, j, st, RM_ROW_RETRY, rollout, err);
+    if (status == RMAS_OK) status = rm_pack_retry(w->r->pack, w->r->sys->family, &j->ask, &b, err);
+    if (status == RMAS_OK && (b.failed || !p.ids || !p.edge)) status = nomem(err);
+    if (status == RMAS_OK) status = rm_tok_encode(w->a->tok, rm_str(&b), b.n, true, &p.ids[0], err);
+    if (status == RMAS_OK) {
+        p.n_pos = p.ids[0].n;
+        p.pieces.text = rm_calloc(1, sizeof(char *));
+        p.pieces.n_text = rm_calloc(1, sizeof(size_t));
+        row.prompt = rm_strndup(rm_str(&b), b.n);
+        if (p.pieces.text) p.pieces.text[0] = rm_strndup(rm_str(&b), b.n);
+        if (p.pieces.n_text) p.pieces.n_text[0] = b.n;
+        if (!p.pieces.text || !p.pieces.n_text || !row.prompt || !p.pieces.text[0]) status = nomem(err);
+    }
+    if (status == RMAS_OK && j->rec) {
+        row.rec = rm_record_stage(w->r, j, st, "retry", &p);
+        if (!row.rec) status = nomem(err);
+    }
+    if (status == RMAS_OK && !row.is_forced) status = rm_seq_new(&row.seq, w->a->model, err);
+    if (status == RMAS_OK && !row.is_forced) status = rm_prompt_input(&row.in, w->r, j, st, &p, 0, p.n_pos, err);
+    if (status == RMAS_OK) status = push(w, &row, err);
+    rm_row_clear(&row);
+    rm_prompt_free(&p);
+    rm_strbuf_free(&b);
+    return status;
+}
+
+/* ---- a token more ------------------------------------------------------------------------------------------------------ */
+
+static rmas_status set_input(rm_row *row, const int32_t *id, int n, rmas_error *err) {
+    rm_input_free(&row->in);
+    row->in.token = rm_array((size_t)n, sizeof *row->in.token);
+    if (!row->in.token) return nomem(err);
+    memcpy(row->in.token, id, (size_t)n * sizeof *id);
+    row->in.n = n;
+    return RMAS_OK;
+}
+
+static json_t *state_json(const rm_row *row, bool done) {
+    return json_pack("{s:o?, s:i, s:i, s:b, s:i}", "text", rm_json_text(rm_str(&row->text), row->text.n), "cursor",
+                     (int)rm_utf8_length(rm_str(&row->text), row->cursor), "tool_round", row->n_tool, "done", done, "budget", row->budget);
+}
+
+/* A call of the row is over: into the record. tool may be NULL. */
+static rmas_status record_call(rm_row *row, const char *decision, json_t *tool, bool done, rmas_error *err) {
+    if (!row->rec) {
+        json_decref(tool);
+        return RMAS_OK;
+    }
+    json_t *call = rm_record_call(row->rec, row);
+    if (call && decision) {
+        json_object_set_new(call, "max_new_tokens", json_integer(row->budget + row->out.n));
+        json_object_set_new(call, "assistant_ids", rm_json_ids(&row->said));
+        json_object_set_new(call, "decision", json_string(decision));
+        json_object_set_new(call, "after", state_json(row, done));
+        if (tool) json_object_set(call, "tool", tool);
+    }
+    json_decref(tool);
+    return call ? RMAS_OK : nomem(err);
+}
+
+/* The call's text ends with a tool call: runs it, and lets the row go on behind the result. The last token has not been computed
+ * yet; where it holds more than the end of the tag, its beginning is tokenised anew together with the result. */
+static rmas_status handle_tool(rm_scribe *w, rm_row *row, const rm_strbuf *whole, const rm_tool_call *call, rmas_error *err) {
+    rm_runner *r = w->r;
+    rm_strbuf before = {0}, add = {0}, result = {0};
+    rm_ids next = {0};
+    int keep = row->out.n;
+    json_t *tool = NULL;
+    const char *decision = "tool";
+    bool surplus = call->end < whole->n;
+    rmas_status st = rm_tok_decode(w->a->tok, row->out.id, row->out.n - 1, true, true, &before, err);
+    if (st == RMAS_OK && surplus && row->text.n + before.n <= call->end) {
+        keep--;
+        rm_strbuf_add(&add, whole->s + row->text.n + before.n, call->end - row->text.n - before.n);
+    }
+    rm_strbuf_puts(&result, " <result> ");
+    if (++row->n_tool > r->o->max_tool_rounds) {
+        decision = "limit";
+        row->tools = false; /* it may still write its answer */
+        rm_strbuf_printf(&result, "[tool limit reached after %d calls]", r->o->max_tool_rounds);
+    } else if (st == RMAS_OK) {
+        size_t at = result.n;
+        st = rm_tool_call_run(r, call->search, whole->s + call->content, call->n_content, &result, err);
+        if (row->rec)
+            tool = json_pack("{s:s, s:o?, s:o?}", "name", call->search ? "search" : "python", "content", rm_json_text(whole->s + call->content, call->n_content),
+                             "result", rm_json_text(rm_str(&result) + at, result.n - at));
+    }
+    rm_strbuf_puts(&result, " </result>");
+    rm_strbuf_add(&add, rm_str(&result), result.n);
+    rm_strbuf_clear(&row->text);
+    rm_strbuf_add(&row->text, whole->s, call->end);
+    rm_strbuf_add(&row->text, rm_str(&result), result.n);
+    row->cursor = row->text.n;
+    if (st == RMAS_OK && (result.failed || add.failed || row->text.failed)) st = nomem(err);
+    if (st == RMAS_OK) st = record_call(row, decision, tool, row->budget <= 0, err);
+    if (st == RMAS_OK && keep == row->out.n && !rm_ids_push(&next, row->out.id[keep - 1])) st = nomem(err);
+    if (st == RMAS_OK) st = rm_tok_encode(w->a->tok, rm_str(&add), add.n, false, &next, err);
+    for (int i = 0; st == RMAS_OK && i < row->out.n - 1; i++)
+        if (!rm_ids_push(&row->said, row->out.id[i])) st = nomem(err);
+    for (int i = 0; st == RMAS_OK && i < next.n; i++)
+        if (!rm_ids_push(&row->said, next.id[i])) st = nomem(err);
+    if (st == RMAS_OK) st = set_input(row, next.id, next.n, err);
+    row->out.n = 0;
+    row->call++;
+    rm_strbuf_clear(&row->tail);
+    rm_row_next_call(r, row);
+    rm_strbuf_free(&before);
+    rm_strbuf_free(&add);
+    rm_strbuf_free(&result);
+    rm_ids_free(&next);
+    return st;
+}
+
+/* Has the newest token closed a tag? Looks at the raw bytes first, so that texts are decoded only then. */
+static bool may_close(rm_scribe *w, rm_row *row) {
+    size_t before = row->tail.n;
+    rm_tok_piece(w->a->tok, row->out.id[row->out.n - 1], &row->tail);
+    if (row->tail.n == before || !memchr(row->tail.s + before, '>', row->tail.n - before)) return false;
+    size_t from = before > 9 ? before - 9 : 0;
+    for (size_t i = from; i + 9 <= row->tail.n; i++)
+        if (!strncasecmp(row->tail.s + i, "</python>", 9) || !strncasecmp(row->tail.s + i, "</search>", 9)) return true;
+    return false;
+}
+
+static rmas_status look_for_tool(rm_scribe *w, rm_row *row, bool *handled, rmas_error *err) {
+    rm_strbuf whole = {0};
+    rm_tool_call call;
+    *handled = false;
+    if (!may_close(w, row)) return RMAS_OK;
+    rm_strbuf_add(&whole, rm_str(&row->text), row->text.n);
+    rmas_status st = rm_tok_decode(w->a->tok, row->out.id, row->out.n, true, true, &whole, err);
+    if (st == RMAS_OK && whole.failed) st = nomem(err);
+    if (st == RMAS_OK && rm_tool_find(rm_str(&whole), whole.n, row->cursor, &call) == RM_CALL_COMPLETE) {
+        *handled = true;
+        st = handle_tool(w, row, &whole, &call, err);
+    }
+    rm_strbuf_free(&whole);
+    return st;
+}
+
+/* ---- the end of a row --------------------------------------------------------------------------------------------------- */
+
+static rmas_status finish(rm_scribe *w, rm_row *row, rmas_error *err) {
+    bool retry = row->kind == RM_ROW_RETRY, with_tools = !retry && w->r->sys->agent[row->stage->agent].tools;
+    size_t before = row->text.n;
+    if (retry) rm_strbuf_puts(&row->text, row->prompt);
+    RM_TRY(rm_tok_decode(w->a->tok, row->out.id, row->out.n, true, true, &row->text, err));
+    if (row->text.failed) return nomem(err);
+    bool unclosed = false;
+    if (with_tools && row->tools) {
+        rm_tool_call call;
+        unclosed = rm_tool_find(rm_str(&row->text), row->text.n, row->cursor, &call) == RM_CALL_UNCLOSED;
+    }
+    if (row->out.n || !before) RM_TRY(record_call(row, with_tools ? unclosed ? "unclosed" : "none" : NULL, NULL, true, err));
+    const char *text = rm_str(&row->text);
+    size_t n = row->text.n;
+    if (!retry) rm_text_strip(&text, &n, true, true);
+    if (row->rec) json_object_set_new(row->rec, "text", rm_json_text(text, n));
+    if (retry) row->job->answer.retried[row->rollout] = true;
+    return rm_text_done(w, w->r, row->job, row->stage, row->rollout, text, n, row->n_token, err);
+}
+
+/* One more token of a row; *over: it has left. */
+static rmas_status advance(rm_scribe *w, rm_row *row, const float *logits, bool *over, rmas_error *err) {
+    int32_t id = -1;
+    bool handled = false;
+    RM_TRY(rm_row_choose(w->r, row, w->a, logits, w->scratch, &id, err));
+    if (!rm_ids_push(&row->out, id)) return nomem(err);
+    row->n_token++;
+    row->budget--;
+    w->n_token++;
+    bool at_end = id == w->a->eos || (row->is_forced && row->forced && row->out.n > row->forced->n);
+    if (!at_end && row->tools) RM_TRY(look_for_tool(w, row, &handled, err));
+    *over = at_end || row->budget <= 0;
+    if (*over) return finish(w, row, err);
+    return handled || row->is_forced ? RMAS_OK : set_input(row, &id, 1, err);
+}
+
+rmas_status rm_scribe_step(rm_scribe *w, rmas_error *err) {
+    int n_feed = 0, limit = w->r->o->batch_size;
+    w->n_work = w->n < limit ? w->n : limit;
+    for (int i = 0; i < w->n_work; i++) {
+        rm_row *row = w->row[i];
+        w->feed_row[i] = -1;
+        if (row->is_forced) continue;
+        w->feed_row[i] = n_feed;
+        w->feed[n_feed++] = (rm_feed){.seq = row->seq, .n = row->in.n, .tokens = row->in.token, .embeds = row->in.embed, .want_logits = true};
+    }
+    if (n_feed) RM_TRY(rm_batch_forward(w->a->batch, w->feed, n_feed, err));
+    int kept = 0, n_work = w->n_work;
+    rmas_status st = RMAS_OK;
+    for (int i = 0; i < n_work; i++) {
+        bool over = false;
+        if (st == RMAS_OK) st = advance(w, w->row[i], w->feed_row[i] >= 0 ? rm_batch_logits(w->a->batch, w->feed_row[i]) : NULL, &over, err);
+        if (over) {
+            rm_row_clear(w->row[i]);
+            rm_free(w->row[i]);
+        } else {
+            w->row[kept++] = w->row[i];
+        }
+    }
+    /* finished rows may have queued retries behind the others */
+    memmove(w->row + kept, w->row + n_work, (size_t)(w->n - n_work) * sizeof(rm_row *));
+    w->n -= n_work - kept;
+    return st;
+}
+
+rmas_status rm_text_stage(rm_runner *r, rm_job *const *job, int n, const rm_stage *st, rmas_error *err) {
+    rm_scribe *w;
+    RM_TRY(rm_scribe_new(&w, r, st->agent, err));
+    rmas_status status = rm_scribe_add(w, job, n, st, err);
+    for (int step = 0; status == RMAS_OK && w->n; step++) {
+        if (rm_run_cancelled(r)) {
+            status = rm_fail(err, RMAS_E_CANCELLED, "cancelled");
+            break;
+        }
+        if (r->hooks->event && step % 8 == 0) {
+            rm_event e = {RM_EVENT_STAGE, w->a->role, st->round, r->plan.n_round, true, n, step, r->o->max_new_tokens, r->n_done, r->n_total, NULL};
+            r->hooks->event(r->hooks->ctx, &e);
+        }
+        status = rm_scribe_step(w, err);
+    }
+    rm_scribe_free(w);
+    return status;
+}
