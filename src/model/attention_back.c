@@ -88,7 +88,8 @@ static void back_rows(const job *j, const rm_run *r, const rm_kv_grad *grad, int
         for (int g = 0; g < j->group; g++) {
             size_t at = ((size_t)ih * (size_t)j->n_row + (size_t)(r->row + row)) * (size_t)j->group + (size_t)g;
             size_t h = (size_t)ih * (size_t)j->group + (size_t)g;
-            dot[(row - r0) * j->group + g] = j->m->exec->kern->dot(j->t + at * d, j->d_o + (size_t)(r->row + row) * (size_t)rm_config_q_dim(c) + h * d, d);
+            dot[(row - r0) * j->group + g] =
+                j->m->exec->kern->dot(j->t + at * d, j->d_o + (size_t)(r->row + row) * (size_t)rm_config_q_dim(c) + h * d, d);
             memset(j->d_in + (size_t)(r->row + row) * (size_t)rm_config_qkv_dim(c) + h * stride, 0, d * sizeof *j->d_in);
         }
     for (int bl = p0 >= j->window ? (p0 - j->window + 1) / RM_KV_BLOCK : 0; bl <= p1 / RM_KV_BLOCK; bl++) {
@@ -115,7 +116,8 @@ static void head_chunk(void *ctx, int chunk, int thread) {
     const job *j = ctx;
     int ih = chunk % j->m->cfg.n_kv, k = chunk / j->m->cfg.n_kv;
     const rm_run *r = &j->run[k];
-    for (int to = r->n; to > 0; to -= ROWS) back_rows(j, r, &j->grad[k], ih, to > ROWS ? to - ROWS : 0, to, j->scratch + (size_t)thread * j->scratch_each);
+    for (int to = r->n; to > 0; to -= ROWS)
+        back_rows(j, r, &j->grad[k], ih, to > ROWS ? to - ROWS : 0, to, j->scratch + (size_t)thread * j->scratch_each);
 }
 
 /* ---- back through rotation and head norms ----------------------------------------------------------------------------- */
@@ -158,9 +160,24 @@ void rm_attention_back(const rm_model *m, int il, float *d_in, float *d_o, const
                        const float *cs, const rm_run *run, const rm_kv_grad *kv_grad, int n_run, int n_row, size_t off, float *scratch) {
     const rm_config *c = &m->cfg;
     rm_layer_kind kind = c->layer[il];
-    job j = {.m = m, .l = &m->layer[il], .rope = &c->rope[kind], .run = run, .grad = kv_grad, .n_row = n_row, .group = c->n_head / c->n_kv,
-             .window = kind == RM_LAYER_SLIDING ? c->window : INT32_MAX, .off = off, .scratch_each = rm_attention_back_scratch(m),
-             .q = q, .t = t, .lse = lse, .in = in, .cs = cs, .d_in = d_in, .d_o = d_o, .scratch = scratch};
+    job j = {.m = m,
+             .l = &m->layer[il],
+             .rope = &c->rope[kind],
+             .run = run,
+             .grad = kv_grad,
+             .n_row = n_row,
+             .group = c->n_head / c->n_kv,
+             .window = kind == RM_LAYER_SLIDING ? c->window : INT32_MAX,
+             .off = off,
+             .scratch_each = rm_attention_back_scratch(m),
+             .q = q,
+             .t = t,
+             .lse = lse,
+             .in = in,
+             .cs = cs,
+             .d_in = d_in,
+             .d_o = d_o,
+             .scratch = scratch};
     if (c->attn_gate) rm_rows_run(m->exec, n_row, 4, gate_rows, &j);
     rm_pool_run(m->exec->pool, n_run * c->n_kv, head_chunk, &j);
     for (int i = 0; i < n_run; i++) {

@@ -32,8 +32,14 @@ static step step_at(const job *j, const rm_delta_grad *g, int pos, int ih) {
     size_t row = (size_t)(g->ext_row + pos - g->ext_pos), dk = (size_t)d->d_key, dv = (size_t)d->d_value, nv = (size_t)d->n_value;
     const float *c = j->conv + row * j->n_conv, *gate = j->gate + row * 2 * nv;
     const float *q = c + (size_t)rm_delta_key_head(d, ih) * dk;
-    return (step){dk, dv, q, q + (size_t)d->n_key * dk, c + 2 * (size_t)d->n_key * dk + (size_t)ih * dv,
-                  j->in + row * j->n_in + j->n_conv + (size_t)ih * dv, gate[ih], gate[nv + (size_t)ih]};
+    return (step){dk,
+                  dv,
+                  q,
+                  q + (size_t)d->n_key * dk,
+                  c + 2 * (size_t)d->n_key * dk + (size_t)ih * dv,
+                  j->in + row * j->n_in + j->n_conv + (size_t)ih * dv,
+                  gate[ih],
+                  gate[nv + (size_t)ih]};
 }
 
 /* u = (decay S)' k */
@@ -120,8 +126,8 @@ static void block_back(const job *j, int k, int ih, int begin, int from, int to,
         const float *before = state + (size_t)(p - begin) * size, *after = before + size;
         float *qk = j->d_qk + (row * nv + (size_t)ih) * 2 * dk, *gate = j->d_gate + row * 2 * nv + (size_t)ih;
         gated_norm_back(j, &s, after, j->d_o + (row * nv + (size_t)ih) * dv, o, d_o, j->d_in + row * j->n_in + j->n_conv + (size_t)ih * dv);
-        step_back(kern, &s, before, after, d_o, g->d_state + (size_t)ih * size, qk, qk + dk, j->du + row * j->n_conv + 2 * (size_t)j->d->n_key * dk + (size_t)ih * dv,
-                  gate, gate + nv, u, tmp);
+        step_back(kern, &s, before, after, d_o, g->d_state + (size_t)ih * size, qk, qk + dk,
+                  j->du + row * j->n_conv + 2 * (size_t)j->d->n_key * dk + (size_t)ih * dv, gate, gate + nv, u, tmp);
     }
 }
 
@@ -161,8 +167,8 @@ static void conv_sum(const job *j, const rm_run *r, const rm_delta_grad *g, int 
     memset(u, 0, j->n_conv * sizeof *u);
     for (int i = 0; i < n_tap; i++) {
         int p = pos - (n_tap - 1) + i;
-        const float *x = p >= g->ext_pos ? j->in + (size_t)(g->ext_row + p - g->ext_pos) * j->n_in
-                                         : r->conv + (size_t)(n_tap - 1 + p - g->ext_pos) * j->n_conv;
+        const float *x =
+            p >= g->ext_pos ? j->in + (size_t)(g->ext_row + p - g->ext_pos) * j->n_in : r->conv + (size_t)(n_tap - 1 + p - g->ext_pos) * j->n_conv;
         for (size_t c = 0; c < j->n_conv; c++) u[c] += j->l->conv[c * (size_t)n_tap + (size_t)i] * x[c];
     }
 }
@@ -230,12 +236,26 @@ static void keep_sums(const job *j, const rm_run *r, float *d_conv) {
     }
 }
 
-void rm_delta_back(const rm_model *m, int il, float *d_in, const float *d_o, float *du, float *d_qk, float *d_gate, const float *in, const float *conv,
-                   const float *gate, const rm_run *run, const rm_delta_grad *grad, int n_run, int n_row, float *scratch) {
+void rm_delta_back(const rm_model *m, int il, float *d_in, const float *d_o, float *du, float *d_qk, float *d_gate, const float *in,
+                   const float *conv, const float *gate, const rm_run *run, const rm_delta_grad *grad, int n_run, int n_row, float *scratch) {
     const rm_delta_plan *d = &m->cfg.delta;
     (void)n_row;
-    job j = {.m = m, .l = &m->layer[il], .d = d, .run = run, .grad = grad, .d_o = d_o, .in = in, .conv = conv, .gate = gate, .d_in = d_in, .du = du,
-             .d_qk = d_qk, .d_gate = d_gate, .scratch = scratch, .n_conv = (size_t)rm_delta_conv_dim(d), .n_in = (size_t)rm_delta_in_dim(d),
+    job j = {.m = m,
+             .l = &m->layer[il],
+             .d = d,
+             .run = run,
+             .grad = grad,
+             .d_o = d_o,
+             .in = in,
+             .conv = conv,
+             .gate = gate,
+             .d_in = d_in,
+             .du = du,
+             .d_qk = d_qk,
+             .d_gate = d_gate,
+             .scratch = scratch,
+             .n_conv = (size_t)rm_delta_conv_dim(d),
+             .n_in = (size_t)rm_delta_in_dim(d),
              .each = rm_delta_back_scratch(m)};
     rm_pool_run(m->exec->pool, n_run * d->n_value, head_chunk, &j);
     for (int i = 0; i < n_run; i++) {

@@ -16,7 +16,9 @@ enum { MAX_FILE = 16 << 20 };
 rmas_status rm_chat_new(rm_chat **out, const rm_tok *tok, const rm_chat_options *opt, const char *name, rmas_error *err) {
     const char *source = rm_tok_chat_template(tok);
     *out = NULL;
-    if (!source) return rm_fail(err, RMAS_E_UNSUPPORTED, "%s: there is no chat template (chat_template.jinja, or chat_template in tokenizer_config.json)", name);
+    if (!source)
+        return rm_fail(err, RMAS_E_UNSUPPORTED, "%s: there is no chat template (chat_template.jinja, or chat_template in tokenizer_config.json)",
+                       name);
     return rm_chat_parse(out, source, rm_tok_bos_text(tok), rm_tok_eos_text(tok), opt, name, err);
 }
 
@@ -49,7 +51,8 @@ static rmas_status folder(const char *path, char **source, json_t *tokens, rmas_
         if (json_is_object(t)) t = json_object_get(t, "content");
         if (json_is_string(t)) json_object_set(tokens, names[i], t);
     }
-    if (st == RMAS_OK && !*source && config_template(config) && !(*source = rm_strdup(config_template(config)))) st = rm_fail(err, RMAS_E_NOMEM, "out of memory");
+    if (st == RMAS_OK && !*source && config_template(config) && !(*source = rm_strdup(config_template(config))))
+        st = rm_fail(err, RMAS_E_NOMEM, "out of memory");
     json_decref(config);
     rm_free(jinja);
     rm_free(file);
@@ -73,7 +76,9 @@ rmas_status rm_chat_source(char **source, json_t **tokens, const char *path, rma
     *source = NULL;
     if (!(*tokens = json_object())) return rm_fail(err, RMAS_E_NOMEM, "out of memory");
     rmas_status st = rm_path_is_dir(path) ? folder(path, source, *tokens, err) : tokenizer(path, source, *tokens, err);
-    if (st == RMAS_OK && !*source) st = rm_fail(err, RMAS_E_UNSUPPORTED, "%s: there is no chat template here (chat_template.jinja, or chat_template in tokenizer_config.json)", path);
+    if (st == RMAS_OK && !*source)
+        st = rm_fail(err, RMAS_E_UNSUPPORTED, "%s: there is no chat template here (chat_template.jinja, or chat_template in tokenizer_config.json)",
+                     path);
     if (st == RMAS_OK) return st;
     rm_free(*source);
     json_decref(*tokens);

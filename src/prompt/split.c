@@ -73,7 +73,8 @@ static rmas_status cut(const rm_parts *user, const rm_strbuf *chat, unsigned sal
         const char *at = marker.failed ? NULL : strstr(from, marker.s);
         if (!at || count(rm_str(chat), marker.s) != 1) {
             st = marker.failed ? rm_fail(err, RMAS_E_NOMEM, "out of memory")
-                               : rm_fail(err, RMAS_E_FORMAT, "the chat template does not keep the slot of '%s' where the prompt has it, or prints it twice", role);
+                               : rm_fail(err, RMAS_E_FORMAT,
+                                         "the chat template does not keep the slot of '%s' where the prompt has it, or prints it twice", role);
         } else if (!set_piece(out, slot, from, (size_t)(at - from)) || !(out->slot[slot] = rm_strdup(role))) {
             st = rm_fail(err, RMAS_E_NOMEM, "out of memory");
         } else {
@@ -89,7 +90,9 @@ static rmas_status cut(const rm_parts *user, const rm_strbuf *chat, unsigned sal
 rmas_status rm_prompt_split(const rm_parts *user, const char *system, rm_chat_fn render, void *ctx, rm_pieces *out, rmas_error *err) {
     size_t n_slot = 0;
     for (int i = 0; i < user->n; i++) n_slot += user->v[i].is_slot;
-    *out = (rm_pieces){.text = rm_calloc(n_slot + 1, sizeof *out->text), .n_text = rm_calloc(n_slot + 1, sizeof *out->n_text), .slot = rm_calloc(n_slot + 1, sizeof *out->slot)};
+    *out = (rm_pieces){.text = rm_calloc(n_slot + 1, sizeof *out->text),
+                       .n_text = rm_calloc(n_slot + 1, sizeof *out->n_text),
+                       .slot = rm_calloc(n_slot + 1, sizeof *out->slot)};
     rm_strbuf marked = {0}, chat = {0};
     unsigned salt = 0;
     rmas_status st = RMAS_OK;

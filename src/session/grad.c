@@ -24,8 +24,10 @@ static void sequence_free(rm_tape_seq *s, const rm_model *m) {
 
 static rmas_status sequence_begin(rm_tape_seq *s, const rm_model *m, const rm_seq *prefix, rmas_error *err) {
     size_t n = (size_t)m->cfg.n_layer;
-    if (prefix) RM_TRY(rm_seq_clone(&s->seq, prefix, err));
-    else RM_TRY(rm_seq_new(&s->seq, m, err));
+    if (prefix)
+        RM_TRY(rm_seq_clone(&s->seq, prefix, err));
+    else
+        RM_TRY(rm_seq_new(&s->seq, m, err));
     s->x = rm_calloc(n + 1, sizeof *s->x);
     s->d_kv = rm_calloc(n, sizeof *s->d_kv);
     s->snap = rm_calloc(n, sizeof *s->snap);
@@ -116,7 +118,8 @@ size_t rm_tape_bytes(const rm_tape *t) {
     size_t n = 0, attn = (size_t)(t->m->cfg.n_layer - rm_model_count_layers(t->m, RM_LAYER_LINEAR));
     for (int i = 0; i < t->n_seq; i++) {
         const rm_tape_seq *s = &t->seq[i];
-        n += (size_t)s->cap * ((size_t)(t->m->cfg.n_layer + 1) * (size_t)t->m->cfg.d_model + attn * 2 * (size_t)rm_config_kv_dim(&t->m->cfg)) * sizeof(float);
+        n += (size_t)s->cap * ((size_t)(t->m->cfg.n_layer + 1) * (size_t)t->m->cfg.d_model + attn * 2 * (size_t)rm_config_kv_dim(&t->m->cfg)) *
+             sizeof(float);
         n += (size_t)s->cap_snap * (size_t)s->seq->n_linear * rm_seq_state_floats(t->m) * sizeof(float);
         n += (size_t)s->seq->len * rm_seq_bytes_per_token(t->m) + 2 * rm_seq_bytes_fixed(t->m);
     }
@@ -198,8 +201,10 @@ static rmas_status pop(rm_tape *t, const rm_tape_grads *grads, int n_grads, int 
             const rm_run *r = &b->run[i];
             const float *g = grads[b->item[i]].d_hidden;
             float *to = b->d_hidden + (size_t)r->row * d;
-            if (g) memcpy(to, g + (size_t)(left[b->item[i]] - r->n) * d, (size_t)r->n * d * sizeof *to);
-            else memset(to, 0, (size_t)r->n * d * sizeof *to);
+            if (g)
+                memcpy(to, g + (size_t)(left[b->item[i]] - r->n) * d, (size_t)r->n * d * sizeof *to);
+            else
+                memset(to, 0, (size_t)r->n * d * sizeof *to);
         }
         RM_TRY(rm_back_rows(b, n, err));
         for (int i = 0; i < b->n_run; i++) {

@@ -144,12 +144,18 @@ static rmas_status delta_again(rm_back *b, int il, int slot, rmas_error *err) {
         x->conv = b->conv_tmp + (size_t)i * conv;
         x->state = b->state_tmp + (size_t)i * state;
         const float *before = s->conv0 + (size_t)slot * conv, *snap = s->snap[slot] + (size_t)rm_snap_index(first, begin) * state;
-        if (pos == first) memcpy(x->conv, before, conv * sizeof *before);
-        else memset(x->conv, 0, conv * sizeof *before); /* reaches only rows that are skipped */
+        if (pos == first)
+            memcpy(x->conv, before, conv * sizeof *before);
+        else
+            memset(x->conv, 0, conv * sizeof *before); /* reaches only rows that are skipped */
         memcpy(x->state, snap, state * sizeof *snap);
         kept_rows(s, il, pos, x->n, d, b->ext_x + (size_t)n_ext * d);
-        b->delta_grad[i] = (rm_delta_grad){.d_state = s->d_state + (size_t)slot * state, .d_conv = s->d_conv + (size_t)slot * conv,
-                                           .snap = s->snap[slot], .snap_first = first, .ext_row = n_ext, .ext_pos = pos};
+        b->delta_grad[i] = (rm_delta_grad){.d_state = s->d_state + (size_t)slot * state,
+                                           .d_conv = s->d_conv + (size_t)slot * conv,
+                                           .snap = s->snap[slot],
+                                           .snap_first = first,
+                                           .ext_row = n_ext,
+                                           .ext_pos = pos};
         n_ext += x->n;
     }
     rm_norm(m->exec, b->ext_x, b->ext_x, l->norm, m->cfg.d_model, n_ext, m->cfg.norm_eps);
@@ -164,7 +170,8 @@ static rmas_status delta_again(rm_back *b, int il, int slot, rmas_error *err) {
 
 static void delta_back(rm_back *b, int il, int slot, int n_row) {
     for (int i = 0; i < b->n_run; i++) b->run[i].conv = b->seq[i]->conv0 + (size_t)slot * rm_seq_conv_floats(b->m);
-    rm_delta_back(b->m, il, b->d_in, b->d_o, b->du, b->d_qk, b->d_gate, b->ext_in, b->conv, b->gate, b->run, b->delta_grad, b->n_run, n_row, b->scratch);
+    rm_delta_back(b->m, il, b->d_in, b->d_o, b->du, b->d_qk, b->d_gate, b->ext_in, b->conv, b->gate, b->run, b->delta_grad, b->n_run, n_row,
+                  b->scratch);
 }
 
 /* ---- a layer ------------------------------------------------------------------------------------------------------------- */
@@ -203,8 +210,10 @@ static rmas_status layer_back(rm_back *b, int il, int slot, int n_row, rmas_erro
     float eps = m->cfg.norm_eps;
     bool linear = m->cfg.layer[il] == RM_LAYER_LINEAR;
     for (int i = 0; i < b->n_run; i++) kept_rows(b->seq[i], il, b->run[i].pos, b->run[i].n, (size_t)d, b->x + (size_t)b->run[i].row * (size_t)d);
-    if (linear) RM_TRY(delta_again(b, il, slot, err));
-    else RM_TRY(attention_again(b, il, slot, n_row, err));
+    if (linear)
+        RM_TRY(delta_again(b, il, slot, err));
+    else
+        RM_TRY(attention_again(b, il, slot, n_row, err));
     RM_TRY(rm_linear_mul(m->exec, b->t1, b->o, n_row, &l->out, err));
     memcpy(b->mid, b->x, n * sizeof *b->mid);
     memcpy(b->t2, b->t1, n * sizeof *b->t2);
@@ -213,8 +222,10 @@ static rmas_status layer_back(rm_back *b, int il, int slot, int n_row, rmas_erro
     RM_TRY(mlp_back(b, l, n_row, err));
     const float *dt = through_post_norm(b, b->da, b->t1, l->post_norm, n_row);
     RM_TRY(rm_linear_mul_t(m->exec, b->d_o, dt, n_row, &l->out, err));
-    if (linear) delta_back(b, il, slot, n_row);
-    else attention_back(b, il, slot, n_row);
+    if (linear)
+        delta_back(b, il, slot, n_row);
+    else
+        attention_back(b, il, slot, n_row);
     RM_TRY(rm_linear_mul_t(m->exec, b->da, b->d_in, n_row, &l->in, err));
     rm_norm_back(m->exec, b->dx, b->da, b->x, l->norm, d, n_row, eps);
     return RMAS_OK;

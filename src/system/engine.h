@@ -66,7 +66,8 @@ typedef struct {
     float *embed; /* [n, d]; NULL if there are only tokens */
     int n;
 } rm_input;
-rmas_status rm_prompt_input(rm_input *out, const rm_runner *r, const rm_job *j, const rm_stage *st, const rm_prompt *p, int from, int to, rmas_error *err);
+rmas_status rm_prompt_input(rm_input *out, const rm_runner *r, const rm_job *j, const rm_stage *st, const rm_prompt *p, int from, int to,
+                            rmas_error *err);
 void rm_input_free(rm_input *in);
 
 /* ---- what prompts share ------------------------------------------------------------------------------------------------ */
@@ -129,7 +130,8 @@ rmas_status rm_scribe_add_retry(rm_scribe *w, rm_job *j, const rm_stage *st, int
 rmas_status rm_scribe_step(rm_scribe *w, rmas_error *err);
 
 /* A text is finished: keep it, ask again, or count the question as done. w: where a retry can be queued. */
-rmas_status rm_text_done(rm_scribe *w, rm_runner *r, rm_job *j, const rm_stage *st, int rollout, const char *text, size_t n, int n_token, rmas_error *err);
+rmas_status rm_text_done(rm_scribe *w, rm_runner *r, rm_job *j, const rm_stage *st, int rollout, const char *text, size_t n, int n_token,
+                         rmas_error *err);
 
 /* Sampling settings of an agent; and the next token from its logits (forced ids first). margin may be NULL. */
 rm_sampling rm_agent_sampling(const rm_runner *r, const rm_agent *a);

@@ -88,7 +88,8 @@ static rmas_status user_prompt(const rm_system *s, const rm_pack *pack, const rm
     return status == RMAS_OK ? RMAS_OK : rm_fail_prefix(err, status, "prompt of %s/%s in round %d", s->family, role, st->round);
 }
 
-static rmas_status encode_pieces(rm_prompt *out, rm_runner *r, const rm_job *j, const rm_stage *st, const int *edge, int n_edge, bool special, rmas_error *err) {
+static rmas_status encode_pieces(rm_prompt *out, rm_runner *r, const rm_job *j, const rm_stage *st, const int *edge, int n_edge, bool special,
+                                 rmas_error *err) {
     const rm_agent *a = &r->team->agent[st->agent];
     int n = out->pieces.n_slot + 1;
     out->ids = rm_calloc((size_t)n, sizeof *out->ids);
@@ -108,8 +109,8 @@ static rmas_status encode_pieces(rm_prompt *out, rm_runner *r, const rm_job *j, 
 }
 
 /* Text mode: what the senders wrote stands in the slots, and the chat is one piece. */
-static rmas_status filled(rm_prompt *out, rm_runner *r, const rm_job *j, const rm_stage *st, const rm_parts *parts, const char *system, const int *edge, int n_edge,
-                          rmas_error *err) {
+static rmas_status filled(rm_prompt *out, rm_runner *r, const rm_job *j, const rm_stage *st, const rm_parts *parts, const char *system,
+                          const int *edge, int n_edge, rmas_error *err) {
     const char *role[RM_SYSTEM_MAX_AGENT], *text[RM_SYSTEM_MAX_AGENT];
     rm_strbuf user = {0}, chat = {0};
     for (int k = 0; k < n_edge; k++) {
@@ -181,7 +182,8 @@ void rm_input_free(rm_input *in) {
     *in = (rm_input){0};
 }
 
-rmas_status rm_prompt_input(rm_input *out, const rm_runner *r, const rm_job *j, const rm_stage *st, const rm_prompt *p, int from, int to, rmas_error *err) {
+rmas_status rm_prompt_input(rm_input *out, const rm_runner *r, const rm_job *j, const rm_stage *st, const rm_prompt *p, int from, int to,
+                            rmas_error *err) {
     int d = r->team->agent[st->agent].d_model, m = r->o->latent_steps, pos = 0, n = to - from;
     bool any_row = false;
     *out = (rm_input){.token = rm_array((size_t)n, sizeof *out->token), .n = n};

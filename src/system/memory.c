@@ -46,6 +46,8 @@ rmas_status rm_memory_check(const rm_team *t, const rm_run_options *o, rmas_erro
     size_t need = rm_memory_estimate(t, o), have = rm_memory_available();
     if (!have || need <= have) return RMAS_OK;
     size_t fits = have / (need / (size_t)o->batch_size + 1);
-    return rm_fail(err, RMAS_E_NOMEM, "a batch of %d may need %.1f GB for sequences of up to %d tokens, and %.1f GB are free; use --batch_size %zu or less --max_new_tokens",
-                   o->batch_size, (double)need * 1e-9, o->max_new_tokens, (double)have * 1e-9, fits ? fits : 1);
+    return rm_fail(
+        err, RMAS_E_NOMEM,
+        "a batch of %d may need %.1f GB for sequences of up to %d tokens, and %.1f GB are free; use --batch_size %zu or less --max_new_tokens",
+        o->batch_size, (double)need * 1e-9, o->max_new_tokens, (double)have * 1e-9, fits ? fits : 1);
 }

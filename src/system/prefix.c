@@ -105,7 +105,8 @@ static rmas_status begin(rm_runner *r, rm_job *j, const rm_prompt *p, const rm_s
     return rm_seq_new(seq, r->team->agent[st->agent].model, err);
 }
 
-static rmas_status forward_to(rm_runner *r, rm_job *const *job, const rm_prompt *prompt, int n, const rm_stage *st, const int *to, rm_seq **seq, rmas_error *err) {
+static rmas_status forward_to(rm_runner *r, rm_job *const *job, const rm_prompt *prompt, int n, const rm_stage *st, const int *to, rm_seq **seq,
+                              rmas_error *err) {
     rm_input *in = rm_calloc((size_t)n, sizeof *in);
     rm_feed *feed = rm_calloc((size_t)n, sizeof *feed);
     int n_feed = 0;
@@ -123,7 +124,8 @@ static rmas_status forward_to(rm_runner *r, rm_job *const *job, const rm_prompt 
     return status;
 }
 
-rmas_status rm_prefill(rm_runner *r, rm_job *const *job, const rm_prompt *prompt, int n, const rm_stage *st, int hold, rm_seq **seq, rmas_error *err) {
+rmas_status rm_prefill(rm_runner *r, rm_job *const *job, const rm_prompt *prompt, int n, const rm_stage *st, int hold, rm_seq **seq,
+                       rmas_error *err) {
     int *to = rm_array((size_t)n, sizeof *to);
     bool keep = !r->o->text && comes_again(r, st);
     rmas_status status = to ? shared_prefix(r, job[0], &prompt[0], st, err) : nomem(err);

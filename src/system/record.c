@@ -48,7 +48,8 @@ rmas_status rm_record_new(rm_record **out, const rm_job *j, rmas_error *err) {
     if (!rec) return nomem(err);
     rec->index = j->index;
     rec->stages = json_array();
-    rec->root = json_pack("{s:i, s:o?, s:o}", "index", j->index, "question", rm_json_text(j->item->question, strlen(j->item->question)), "stages", rec->stages);
+    rec->root = json_pack("{s:i, s:o?, s:o}", "index", j->index, "question", rm_json_text(j->item->question, strlen(j->item->question)), "stages",
+                          rec->stages);
     if (rec->root) return RMAS_OK;
     rm_free(rec);
     *out = NULL;
@@ -76,11 +77,12 @@ json_t *rm_record_stage(rm_runner *r, rm_job *j, const rm_stage *st, const char 
         at += p->ids[i].n;
         if (i == p->n_piece - 1) break;
         const rm_edge_spec *e = &r->sys->edge[p->edge[i]];
-        json_array_append_new(slots, json_pack("{s:s, s:s, s:i, s:i}", "from", r->sys->agent[e->from].role, "link", e->key, "at", at, "rows", r->o->latent_steps));
+        json_array_append_new(
+            slots, json_pack("{s:s, s:s, s:i, s:i}", "from", r->sys->agent[e->from].role, "link", e->key, "at", at, "rows", r->o->latent_steps));
         at += r->o->latent_steps;
     }
-    json_t *o = json_pack("{s:i, s:s, s:s, s:o?, s:o?, s:o?}", "round", st->round, "role", r->sys->agent[st->agent].role, "kind", kind, "pieces", pieces, "ids", ids,
-                          "slots", slots);
+    json_t *o = json_pack("{s:i, s:s, s:s, s:o?, s:o?, s:o?}", "round", st->round, "role", r->sys->agent[st->agent].role, "kind", kind, "pieces",
+                          pieces, "ids", ids, "slots", slots);
     if (o && strcmp(kind, "latent")) json_object_set_new(o, "calls", json_array());
     return json_array_append_new(j->rec->stages, o) == 0 ? o : NULL;
 }

@@ -60,7 +60,8 @@ static rmas_status read_all(rm_replay *p, char *text, size_t n, const rm_team *t
         json_t *o = json_loadb(s, (size_t)(end - s), 0, &je);
         line *l = &p->v[p->n++];
         *l = (line){0};
-        rmas_status st = json_is_object(o) ? read_line(l, o, team, last_round, err) : rm_fail(err, RMAS_E_FORMAT, "%s", o ? "not a JSON object" : je.text);
+        rmas_status st =
+            json_is_object(o) ? read_line(l, o, team, last_round, err) : rm_fail(err, RMAS_E_FORMAT, "%s", o ? "not a JSON object" : je.text);
         json_decref(o);
         if (st != RMAS_OK) return rm_fail_prefix(err, st, "%s: line %d", path, number);
     }

@@ -164,6 +164,28 @@ static rmas_status inner_name(const char *folder, bool by_task, rm_link_task tas
     return st;
 }
 
+/* The adapter type that adapter_config.json beside a link states. */
+static rmas_status type_beside(const char *link, char **out, rmas_error *err) {
+    char *dir = rm_strdup(link), *slash = dir ? strrchr(dir, '/') : NULL, *path = NULL;
+    json_t *o = NULL;
+    *out = NULL;
+    if (slash) *slash = 0;
+    path = dir ? rm_path_join(slash ? dir : ".", "adapter_config.json") : NULL;
+    rmas_status st = path ? RMAS_OK : nomem(err);
+    if (st == RMAS_OK && rm_path_exists(path)) st = load_json(&o, path, err);
+    const json_t *type = json_object_get(o, "adapter_type");
+    if (st == RMAS_OK && type) {
+        if (!json_is_string(type))
+            st = rm_fail(err, RMAS_E_FORMAT, "%s: 'adapter_type' must be a text", path);
+        else if (!(*out = rm_strdup(json_string_value(type))))
+            st = nomem(err);
+    }
+    json_decref(o);
+    rm_free(path);
+    rm_free(dir);
+    return st;
+}
+
 static rmas_status locate_inner(finder *f, int i, rm_files *out, rmas_error *err) {
     const rm_agent_spec *a = &f->s->agent[i];
     const char *given = a->inner[f->o->task], *model = out->agent[i].model;
@@ -183,7 +205,7 @@ static rmas_status locate_inner(finder *f, int i, rm_files *out, rmas_error *err
     }
     if (file && rm_path_exists(file)) {
         out->agent[i].inner = file;
-        return RMAS_OK;
+        return type_beside(file, &out->agent[i].inner_type, err);
     }
     if (f->s->has_init_seed && !given) {
         rm_free(file);
@@ -323,6 +345,7 @@ void rm_files_free(rm_files *f) {
     for (int i = 0; i < f->n_agent; i++) {
         rm_free(f->agent[i].model);
         rm_free(f->agent[i].inner);
+        rm_free(f->agent[i].inner_type);
     }
     for (int e = 0; e < f->n_edge; e++) {
         rm_free(f->edge[e].file);

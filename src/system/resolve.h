@@ -7,6 +7,7 @@
 typedef struct {
     char *model; /* a folder or a .gguf file */
     char *inner; /* NULL: made from the seed, or not wanted */
+    char *inner_type; /* adapter type that adapter_config.json beside the link states; NULL: none */
 } rm_agent_files;
 
 typedef struct {

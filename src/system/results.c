@@ -41,10 +41,10 @@ static void fingerprint(rm_results *s) {
     const rm_run_options *r = s->o.run;
     rm_strbuf b = {0};
     uint64_t h = 0xCBF29CE484222325u;
-    rm_strbuf_printf(&b, "%s|%s|%s|%s|%d|%d|%d|%d|%d|%.9g|%.9g|%d|%.9g|%llu|%d|%d|%d|%d|%d|%s|%zu", s->o.sys->name, s->o.sys->family, s->o.dataset, s->o.method,
-                     r->n_round, r->text ? 0 : r->latent_steps, r->max_new_tokens, r->ans, r->ans_max_new_tokens, r->temperature, r->top_p, r->top_k, r->min_p,
-                     (unsigned long long)r->seed, r->n_rollout, r->allow_python, r->allow_search, r->max_tool_rounds, r->reference_loop,
-                     s->o.prompts ? s->o.prompts : "", s->o.data->n);
+    rm_strbuf_printf(&b, "%s|%s|%s|%s|%d|%d|%d|%d|%d|%.9g|%.9g|%d|%.9g|%llu|%d|%d|%d|%d|%d|%s|%zu", s->o.sys->name, s->o.sys->family, s->o.dataset,
+                     s->o.method, r->n_round, r->text ? 0 : r->latent_steps, r->max_new_tokens, r->ans, r->ans_max_new_tokens, r->temperature,
+                     r->top_p, r->top_k, r->min_p, (unsigned long long)r->seed, r->n_rollout, r->allow_python, r->allow_search, r->max_tool_rounds,
+                     r->reference_loop, s->o.prompts ? s->o.prompts : "", s->o.data->n);
     for (int i = 0; i < r->n_option; i++) rm_strbuf_printf(&b, "|%s", r->option[i]);
     for (size_t i = 0; i < b.n; i++) h = (h ^ (unsigned char)b.s[i]) * 0x100000001B3u;
     rm_strbuf_free(&b);
@@ -72,16 +72,18 @@ static rmas_status run_program(rm_results *s, const char *code, const rm_item *i
     }
     if (!empty && !s->sandbox) {
         s->n_unrun++;
-        set(o, "eval", json_pack("{s:b, s:i, s:i, s:n, s:s, s:s}", "all_passed", 0, "passed_tests", 0, "total_tests", 0, "failed_test_index", "error_type", "NO_SANDBOX",
-                                 "detail", s->sandbox_error.msg));
+        set(o, "eval",
+            json_pack("{s:b, s:i, s:i, s:n, s:s, s:s}", "all_passed", 0, "passed_tests", 0, "total_tests", 0, "failed_test_index", "error_type",
+                      "NO_SANDBOX", "detail", s->sandbox_error.msg));
         return RMAS_OK;
     }
     rmas_status st = rm_program_run(s->sandbox, false, code ? code : "", item->eval_sample, program_timeout(s), &g, err);
     if (st == RMAS_OK && !empty) st = rm_program_run(s->sandbox, true, code, item->eval_sample, program_timeout(s), &h, err);
     if (st == RMAS_OK) {
         json_t *index = g.failed_index >= 0 ? json_integer(g.failed_index) : json_null();
-        set(o, "eval", json_pack("{s:b, s:i, s:i, s:o, s:o, s:o}", "all_passed", g.all_passed, "passed_tests", g.passed, "total_tests", g.total, "failed_test_index",
-                                 index, "error_type", text_or_null(g.error_type), "detail", text_or_null(g.detail ? g.detail : "")));
+        set(o, "eval",
+            json_pack("{s:b, s:i, s:i, s:o, s:o, s:o}", "all_passed", g.all_passed, "passed_tests", g.passed, "total_tests", g.total,
+                      "failed_test_index", index, "error_type", text_or_null(g.error_type), "detail", text_or_null(g.detail ? g.detail : "")));
         set(o, "strict_status", json_string(empty ? "no_code" : h.status));
         *correct = g.all_passed;
         *strict = !empty && h.correct;
@@ -92,7 +94,8 @@ static rmas_status run_program(rm_results *s, const char *code, const rm_item *i
 }
 
 /* The answer fields of one text, into o. */
-static rmas_status grade_text(rm_results *s, const rm_item *item, const char *text, json_t *o, bool *correct, bool *strict, rm_verdict *v, rmas_error *err) {
+static rmas_status grade_text(rm_results *s, const rm_item *item, const char *text, json_t *o, bool *correct, bool *strict, rm_verdict *v,
+                              rmas_error *err) {
     rm_ref_grade g = {0};
     rm_strict_grade h = {0};
     bool code = item->kind == RM_KIND_CODE;
@@ -151,8 +154,9 @@ static void method_name(const rm_results *s, char *out, size_t n) {
 static json_t *common_fields(const rm_results *s) {
     char method[64];
     method_name(s, method, sizeof method);
-    return json_pack("{s:s, s:s, s:s, s:s, s:i, s:i}", "dataset", s->o.dataset, "dataset_split", s->o.split ? s->o.split : "", "method", method, "mas_shape",
-                     shape_name(s->o.sys), "latent_steps", s->o.run->text ? 0 : s->o.run->latent_steps, "num_recursive_rounds", s->o.run->n_round);
+    return json_pack("{s:s, s:s, s:s, s:s, s:i, s:i}", "dataset", s->o.dataset, "dataset_split", s->o.split ? s->o.split : "", "method", method,
+                     "mas_shape", shape_name(s->o.sys), "latent_steps", s->o.run->text ? 0 : s->o.run->latent_steps, "num_recursive_rounds",
+                     s->o.run->n_round);
 }
 
 static void answer_fields(const rm_results *s, const rm_answer *a, int k, json_t *o) {
@@ -222,14 +226,16 @@ static rmas_status append(rm_results *s, const char *line, rmas_error *err) {
 
 static void count(rm_results *s, const json_t *o) {
     const json_t *rollouts = json_object_get(o, "rollouts"), *one;
-    const json_t *c = json_object_get(o, rollouts ? "pass_at_k_correct" : "correct"), *t = json_object_get(o, rollouts ? "strict_pass_at_k_correct" : "strict_correct");
+    const json_t *c = json_object_get(o, rollouts ? "pass_at_k_correct" : "correct"),
+                 *t = json_object_get(o, rollouts ? "strict_pass_at_k_correct" : "strict_correct");
     size_t k;
     s->n++;
     if (json_is_boolean(c)) s->n_graded++;
     s->correct += json_is_true(c);
     s->strict += json_is_true(t);
     if (!rollouts) s->rollout_correct[0] += json_is_true(c);
-    json_array_foreach((json_t *)rollouts, k, one) if (k < (size_t)s->o.run->n_rollout) s->rollout_correct[k] += json_is_true(json_object_get(one, "correct"));
+    json_array_foreach((json_t *)rollouts, k, one) if (k < (size_t)s->o.run->n_rollout) s->rollout_correct[k] +=
+        json_is_true(json_object_get(one, "correct"));
 }
 
 /* One line of the file that is there. The last may be cut off (the machine went down while it was written): it is dropped. */
@@ -243,9 +249,11 @@ static rmas_status old_line(rm_results *s, const char *text, size_t n, int numbe
         json_int_t index = json_is_integer(json_object_get(o, "sample_idx")) ? json_integer_value(json_object_get(o, "sample_idx")) : -1;
         const char *run = json_string_value(json_object_get(o, "run")), *question = json_string_value(json_object_get(o, "question"));
         if (index < 0 || (size_t)index >= s->o.data->n || !question || strcmp(question, s->o.data->v[index].question))
-            st = rm_fail(err, RMAS_E_ARG, "%s: line %d: not a question of this run; --resume needs the same data set and the same questions", s->o.path, number);
+            st = rm_fail(err, RMAS_E_ARG, "%s: line %d: not a question of this run; --resume needs the same data set and the same questions",
+                         s->o.path, number);
         else if (!run || strcmp(run, s->run))
-            st = rm_fail(err, RMAS_E_ARG, "%s: line %d: made with other settings (run %s, this is run %s); give the same flags, or another --result_jsonl", s->o.path,
+            st = rm_fail(err, RMAS_E_ARG,
+                         "%s: line %d: made with other settings (run %s, this is run %s); give the same flags, or another --result_jsonl", s->o.path,
                          number, run ? run : "unknown", s->run);
         else if (!s->line[index]) {
             s->line[index] = rm_strndup(text, n);

@@ -15,8 +15,8 @@ rm_sampling rm_agent_sampling(const rm_runner *r, const rm_agent *a) {
 }
 
 void rm_row_next_call(rm_runner *r, rm_row *row) {
-    row->is_forced = rm_replay_find(r->o->replay, row->job->index, r->team->agent[row->stage->agent].role, row->stage->round, row->kind == RM_ROW_RETRY, row->call,
-                                    &row->forced);
+    row->is_forced = rm_replay_find(r->o->replay, row->job->index, r->team->agent[row->stage->agent].role, row->stage->round,
+                                    row->kind == RM_ROW_RETRY, row->call, &row->forced);
 }
 
 /* Every text has a stream of random numbers of its own: what one row draws moves nothing in another. */
@@ -74,6 +74,8 @@ rmas_status rm_row_choose(const rm_runner *r, rm_row *row, const rm_agent *a, co
     float margin = 0;
     if (row->rec || s.temperature <= 0) *id = rm_argmax(logits, a->n_vocab, &margin);
     if (s.temperature > 0) *id = rm_sample(logits, a->n_vocab, &s, &row->rng, scratch);
-    if (*id < 0) return rm_fail(err, RMAS_E_FORMAT, "question %d: %s computes logits that are not numbers; the model file %s is damaged", row->job->index, a->role, a->path);
+    if (*id < 0)
+        return rm_fail(err, RMAS_E_FORMAT, "question %d: %s computes logits that are not numbers; the model file %s is damaged", row->job->index,
+                       a->role, a->path);
     return row->rec ? keep_margin(row, margin, err) : RMAS_OK;
 }

@@ -45,7 +45,8 @@ static rmas_status finish_job(rm_runner *r, rm_job *j, rmas_error *err) {
     return st;
 }
 
-rmas_status rm_text_done(rm_scribe *w, rm_runner *r, rm_job *j, const rm_stage *st, int rollout, const char *text, size_t n, int n_token, rmas_error *err) {
+rmas_status rm_text_done(rm_scribe *w, rm_runner *r, rm_job *j, const rm_stage *st, int rollout, const char *text, size_t n, int n_token,
+                         rmas_error *err) {
     if (!st->final) {
         if (st->shadow) return RMAS_OK;
         rm_free(j->said[st->agent]);
@@ -149,7 +150,8 @@ static rmas_status run_all(rm_runner *r, rmas_error *err) {
     for (int a = 0; a < r->sys->n_agent; a++) tools |= r->sys->agent[a].tools;
     for (int a = 0; a < r->sys->n_agent; a++)
         if (r->team->agent[a].gen.odd[0])
-            rm_run_note(r, "generation_config.json of %s asks for %s, which is not supported and ignored", r->team->agent[a].role, r->team->agent[a].gen.odd);
+            rm_run_note(r, "generation_config.json of %s asks for %s, which is not supported and ignored", r->team->agent[a].role,
+                        r->team->agent[a].gen.odd);
     bool by_stages = tools && o->reference_loop;
     rm_job **group = rm_calloc(by_stages ? r->data->n : (size_t)o->batch_size, sizeof(rm_job *));
     rm_scribe *w = NULL;
@@ -175,7 +177,8 @@ static rmas_status check_options(const rm_runner *r, rmas_error *err) {
     return RMAS_OK;
 }
 
-rmas_status rm_run(const rm_team *team, const rm_pack *pack, const rm_dataset *data, const rm_run_options *o, const rm_run_hooks *hooks, rmas_error *err) {
+rmas_status rm_run(const rm_team *team, const rm_pack *pack, const rm_dataset *data, const rm_run_options *o, const rm_run_hooks *hooks,
+                   rmas_error *err) {
     rm_runner r = {.team = team, .sys = team->sys, .pack = pack, .data = data, .o = o, .hooks = hooks};
     RM_TRY(check_options(&r, err));
     rmas_status st = run_all(&r, err);

@@ -71,7 +71,8 @@ typedef struct {
     bool (*skip)(void *ctx, int index); /* done already in an earlier run; may be NULL */
 } rm_run_hooks;
 
-rmas_status rm_run(const rm_team *team, const rm_pack *pack, const rm_dataset *data, const rm_run_options *o, const rm_run_hooks *hooks, rmas_error *err);
+rmas_status rm_run(const rm_team *team, const rm_pack *pack, const rm_dataset *data, const rm_run_options *o, const rm_run_hooks *hooks,
+                   rmas_error *err);
 
 /* Every prompt that the run will need is there and has its slots. Needs no model. */
 rmas_status rm_run_check_prompts(const rm_system *s, const rm_pack *pack, const rm_dataset *data, const rm_run_options *o, rmas_error *err);

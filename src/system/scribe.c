@@ -209,8 +209,8 @@ static rmas_status handle_tool(rm_scribe *w, rm_row *row, const rm_strbuf *whole
         size_t at = result.n;
         st = rm_tool_call_run(r, call->search, whole->s + call->content, call->n_content, &result, err);
         if (row->rec)
-            tool = json_pack("{s:s, s:o?, s:o?}", "name", call->search ? "search" : "python", "content", rm_json_text(whole->s + call->content, call->n_content),
-                             "result", rm_json_text(rm_str(&result) + at, result.n - at));
+            tool = json_pack("{s:s, s:o?, s:o?}", "name", call->search ? "search" : "python", "content",
+                             rm_json_text(whole->s + call->content, call->n_content), "result", rm_json_text(rm_str(&result) + at, result.n - at));
     }
     rm_strbuf_puts(&result, " </result>");
     rm_strbuf_add(&add, rm_str(&result), result.n);

@@ -92,7 +92,7 @@ static rmas_status open_inner(rm_team *t, int i, const rm_files *f, rm_precision
     rm_agent *a = &t->agent[i];
     const char *path = f->agent[i].inner;
     if (!path) return rm_link_new(&a->inner, t->exec, "ln_res_adapter", a->d_model, a->d_model, seed_of(t->sys->init_seed, "inner ", a->role), err);
-    RM_TRY(rm_link_open(&a->inner, t->exec, path, NULL, p, err));
+    RM_TRY(rm_link_open(&a->inner, t->exec, path, f->agent[i].inner_type, p, err));
     RM_TRY(check_kind(a->inner, true, path, err));
     if (rm_link_d_in(a->inner) != a->d_model)
         return rm_fail(err, RMAS_E_SHAPE, "%s: inner link of %s is %d wide, its model %s is %d wide", path, a->role, rm_link_d_in(a->inner), a->path,

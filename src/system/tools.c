@@ -138,8 +138,9 @@ static rmas_status record(const loop *l, sample *s, int limit, const char *decis
         if (row->out.id[i] == l->a->eos) row->out.n = i + 1 < row->out.n ? i + 1 : row->out.n;
     json_t *call = rm_record_call(row->rec, row);
     row->out.n = n;
-    json_t *after = json_pack("{s:o?, s:i, s:i, s:b, s:i}", "text", rm_json_text(rm_str(&row->text), row->text.n), "cursor",
-                              (int)rm_utf8_length(rm_str(&row->text), row->cursor), "tool_round", row->n_tool, "done", s->done, "budget", row->budget);
+    json_t *after =
+        json_pack("{s:o?, s:i, s:i, s:b, s:i}", "text", rm_json_text(rm_str(&row->text), row->text.n), "cursor",
+                  (int)rm_utf8_length(rm_str(&row->text), row->cursor), "tool_round", row->n_tool, "done", s->done, "budget", row->budget);
     if (!call || !after) {
         json_decref(after);
         json_decref(tool);
