@@ -3,4 +3,24 @@
 #include "kern/vec_avx512.h"
 #include "kern/ops.h"
 
-const rm_kern rm_kern_avx512 = {.name = "avx512", RM_OPS};
+#define DOT_R 4
+#define DOT_O 6
+#define OUTER_R 6
+#define RM_OWN_BF16
+#include "kern/gemm.h"
+#include "kern/avx512_bf16.h"
+#include "kern/avx512_quant.h"
+
+const rm_kern rm_kern_avx512 = {
+    .name = "avx512",
+    RM_OPS,
+    .mul_rows = op_mul_rows,
+    .mul_columns = op_mul_columns,
+    .mul_bf16 = mul_bf16_512,
+    .to_bf16 = to_bf16_512,
+    .q_quant = q_quant_512,
+    .q_expand = q_expand_512,
+    .q_tile = q_tile_512,
+    .q_rows = q_rows_512,
+    .q_rows_max = Q_ROWS_MAX,
+};

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kern/form.h"
 #include "util/error.h"
 
 enum { RM_KV_BLOCK = 64 }; /* keys per block of an attention cache */
@@ -45,6 +46,22 @@ typedef struct {
     size_t ldo;
 } rm_delta;
 
+typedef enum { RM_W_F32, RM_W_F16, RM_W_BF16 } rm_wtype;
+
+/* Products of a tile of 8-bit activations with one group of weights: y[i][0..RM_GROUP). */
+typedef struct {
+    const uint8_t *x; /* the tile (form.h), at the first block */
+    int n_row; /* 1..RM_QROWS */
+    int n_block;
+    rm_form form;
+    const uint8_t *q; /* q_tile: expanded quants at the first block; q_rows: the packed group at its beginning */
+    const float *s; /* q_tile: expanded scales */
+    float *y;
+    size_t ldy;
+    bool more; /* y holds the sum over the blocks before, else start from zero */
+    const float *bias; /* [RM_GROUP], added at the end; or NULL */
+} rm_qtile;
+
 typedef struct rm_kern rm_kern;
 struct rm_kern {
     const char *name;
@@ -76,6 +93,25 @@ struct rm_kern {
     void (*attn_finish)(float *o, size_t ldo, const float *l, int n_q, int d); /* o /= l */
     void (*delta_rule)(const rm_delta *a);
     void (*to_half)(uint16_t *y, const float *x, size_t n); /* IEEE half, round to nearest even; for caches */
+
+    /* ---- pieces of matrix products, for src/tensor ---------------------------------------------------------------------- */
+    /* y[i][o] = x[i] w[o] + bias[o], rows of n; weights row-major, ldw bytes apart, unaligned; products and sums in float32. */
+    void (*mul_rows)(float *y, size_t ldy, const float *x, size_t ldx, int n_row, const void *w, size_t ldw, rm_wtype type, int n_out, size_t n,
+                     const float *bias);
+    /* The same with both factors in bf16 and float32 sums; x rows are ldx elements apart. */
+    void (*mul_bf16)(float *y, size_t ldy, const uint16_t *x, size_t ldx, int n_row, const void *w, size_t ldw, int n_out, size_t n,
+                     const float *bias);
+    void (*to_bf16)(uint16_t *y, const float *x, size_t n); /* round to nearest even */
+    /* dx[i][0..n) += sum over o of dy[i][o] w[o][0..n), in the order of o */
+    void (*mul_columns)(float *dx, size_t lddx, const float *dy, size_t lddy, int n_row, const float *w, size_t ldw, int n_out, size_t n);
+    /* Quantised forms (form.h). q_quant: rows to a tile; n a multiple of 32. q_expand: blocks b0 .. b0 + n_block of a packed group, b0 a
+     * multiple of 8; q, s and group 64-byte aligned. q_tile: products with expanded weights. q_rows: products straight from the packed
+     * group, the same bits. */
+    void (*q_quant)(uint8_t *tile, const float *x, size_t ldx, int n_row, size_t n);
+    void (*q_expand)(uint8_t *q, float *s, const uint8_t *group, rm_form form, int b0, int n_block);
+    void (*q_tile)(const rm_qtile *t);
+    void (*q_rows)(const rm_qtile *t); /* n_row <= q_rows_max */
+    int q_rows_max; /* 0: no q_rows */
 };
 
 /* name: NULL for the best table that this CPU and operating system can run (or the one that the environment variable RMAS_ISA

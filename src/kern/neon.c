@@ -3,4 +3,10 @@
 #include "kern/vec_neon.h"
 #include "kern/ops.h"
 
-const rm_kern rm_kern_neon = {.name = "neon", RM_OPS};
+#define DOT_R 2
+#define DOT_O 3
+#define OUTER_R 2
+#include "kern/gemm.h"
+#include "kern/quant.h"
+
+const rm_kern rm_kern_neon = {.name = "neon", RM_OPS, RM_GEMM, RM_QUANT};

@@ -3,4 +3,10 @@
 #include "kern/vec_portable.h"
 #include "kern/ops.h"
 
-const rm_kern rm_kern_portable = {.name = "portable", RM_OPS};
+#define DOT_R 2
+#define DOT_O 2
+#define OUTER_R 2
+#include "kern/gemm.h"
+#include "kern/quant.h"
+
+const rm_kern rm_kern_portable = {.name = "portable", RM_OPS, RM_GEMM, RM_QUANT};

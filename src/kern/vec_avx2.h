@@ -92,4 +92,14 @@ static inline void v_store_half_n(uint16_t *p, vf x, size_t n) {
     memcpy(p, t, n * sizeof *t);
 }
 
+static inline __m256 v_widen(const uint16_t *p) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const void *)p)), 16));
+}
+static inline vf v_load_bf16(const uint16_t *p) { return (vf){v_widen(p), v_widen(p + 8)}; }
+static inline vf v_load_bf16_n(const uint16_t *p, size_t n) {
+    uint16_t t[16] = {0};
+    memcpy(t, p, n * sizeof *t);
+    return v_load_bf16(t);
+}
+
 #endif

@@ -5,6 +5,7 @@
 #include <immintrin.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 typedef __m512 vf;
 typedef __mmask16 vm;
@@ -54,5 +55,9 @@ static inline void v_store_half(uint16_t *p, vf x) { _mm256_storeu_si256((void *
 static inline void v_store_half_n(uint16_t *p, vf x, size_t n) {
     _mm256_mask_storeu_epi16(p, v_first(n), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
 }
+
+static inline vf v_widen(__m256i h) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16)); }
+static inline vf v_load_bf16(const uint16_t *p) { return v_widen(_mm256_loadu_si256((const void *)p)); }
+static inline vf v_load_bf16_n(const uint16_t *p, size_t n) { return v_widen(_mm256_maskz_loadu_epi16(v_first(n), p)); }
 
 #endif

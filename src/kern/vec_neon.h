@@ -108,6 +108,16 @@ static inline void v_store_half_n(uint16_t *p, vf x, size_t n) {
     v_store_half(t, x);
     memcpy(p, t, n * sizeof *t);
 }
+static inline vf v_load_bf16(const uint16_t *p) {
+    vf r;
+    RM_FOUR r.val[i] = vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + 4 * i), 16));
+    return r;
+}
+static inline vf v_load_bf16_n(const uint16_t *p, size_t n) {
+    uint16_t t[16] = {0};
+    memcpy(t, p, n * sizeof *t);
+    return v_load_bf16(t);
+}
 #undef RM_FOUR
 
 #endif

@@ -23,13 +23,11 @@ static inline vf v_load(const float *p) {
 }
 static inline vf v_load_n(const float *p, size_t n) { /* the first n < 16 floats, the rest 0 */
     vf r = {{0}};
-    for (size_t i = 0; i < n; i++) r.f[i] = p[i];
+    memcpy(r.f, p, n * sizeof *r.f);
     return r;
 }
 static inline void v_store(float *p, vf x) { memcpy(p, x.f, sizeof x.f); }
-static inline void v_store_n(float *p, vf x, size_t n) {
-    for (size_t i = 0; i < n; i++) p[i] = x.f[i];
-}
+static inline void v_store_n(float *p, vf x, size_t n) { memcpy(p, x.f, n * sizeof *p); }
 static inline vf v_set(float a) {
     vf r;
     RM_LANES r.f[i] = a;
@@ -133,18 +131,33 @@ static inline uint16_t float_to_half(float f) {
 }
 static inline vf v_load_half(const uint16_t *p) {
     vf r;
-    RM_LANES r.f[i] = half_to_float(p[i]);
+    uint16_t h[16];
+    memcpy(h, p, sizeof h);
+    RM_LANES r.f[i] = half_to_float(h[i]);
     return r;
 }
 static inline vf v_load_half_n(const uint16_t *p, size_t n) {
     vf r = {{0}};
-    for (size_t i = 0; i < n; i++) r.f[i] = half_to_float(p[i]);
+    uint16_t h[16] = {0};
+    memcpy(h, p, n * sizeof *h);
+    for (size_t i = 0; i < n; i++) r.f[i] = half_to_float(h[i]);
     return r;
 }
 static inline void v_store_half(uint16_t *p, vf x) { RM_LANES p[i] = float_to_half(x.f[i]); }
 static inline void v_store_half_n(uint16_t *p, vf x, size_t n) {
     for (size_t i = 0; i < n; i++) p[i] = float_to_half(x.f[i]);
 }
+static inline vf v_load_bf16_n(const uint16_t *p, size_t n) {
+    vf r = {{0}};
+    uint16_t h[16] = {0};
+    memcpy(h, p, n * sizeof *h);
+    for (size_t i = 0; i < n; i++) {
+        uint32_t u = (uint32_t)h[i] << 16;
+        memcpy(&r.f[i], &u, 4);
+    }
+    return r;
+}
+static inline vf v_load_bf16(const uint16_t *p) { return v_load_bf16_n(p, 16); }
 #undef RM_LANES
 
 #endif

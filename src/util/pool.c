@@ -1,13 +1,17 @@
 #define _GNU_SOURCE /* cpu_set_t */
 #include "util/pool.h"
 
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdint.h>
+#include <string.h>
 
 #include "util/mem.h"
 
+enum { NO_CHUNK = INT_MAX };
 enum { SPIN = 20000 }; /* a worker looks this often for new work before it sleeps: decoding posts work every few microseconds */
 
 struct rm_pool {
@@ -15,12 +19,14 @@ struct rm_pool {
     pthread_t *thread;
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    atomic_uint generation; /* counts the calls of rm_pool_run */
-    atomic_int next, busy, stop;
+    /* The job: its number in the upper half, the next chunk in the lower half. A worker takes a chunk by a compare-and-swap of both, so
+     * that one who comes late (its processor was taken away) finds the number changed and takes nothing; nobody waits for it. */
+    _Alignas(64) atomic_ullong job;
+    _Atomic(rm_pool_fn) fn;
+    _Atomic(void *) ctx;
+    atomic_int n_chunk, stop;
+    _Alignas(64) atomic_int n_done; /* chunks finished */
     int sleeping; /* workers in pthread_cond_wait, under lock */
-    int n_chunk;
-    rm_pool_fn fn;
-    void *ctx;
 };
 
 typedef struct {
@@ -34,36 +40,58 @@ static inline void relax(void) {
 #endif
 }
 
-static void take_chunks(rm_pool *p, int thread) {
-    for (int c; (c = atomic_fetch_add_explicit(&p->next, 1, memory_order_relaxed)) < p->n_chunk;) p->fn(p->ctx, c, thread);
+static inline uint32_t job_number(unsigned long long job) { return (uint32_t)(job >> 32); }
+
+/* Takes chunks of job `number` until there are none left. */
+static void take_chunks(rm_pool *p, uint32_t number, int thread) {
+    unsigned long long job = atomic_load_explicit(&p->job, memory_order_acquire);
+    for (;;) {
+        /* these belong to the job if the exchange succeeds: they change only after it was closed */
+        rm_pool_fn fn = atomic_load_explicit(&p->fn, memory_order_acquire);
+        void *ctx = atomic_load_explicit(&p->ctx, memory_order_acquire);
+        int c = (int)(uint32_t)job;
+        if (job_number(job) != number || c >= atomic_load_explicit(&p->n_chunk, memory_order_acquire)) return;
+        if (!atomic_compare_exchange_weak_explicit(&p->job, &job, job + 1, memory_order_acq_rel, memory_order_acquire)) continue;
+        fn(ctx, c, thread);
+        atomic_fetch_add_explicit(&p->n_done, 1, memory_order_release);
+        job = atomic_load_explicit(&p->job, memory_order_acquire);
+    }
 }
 
 static void *worker(void *arg) {
     worker_arg a = *(worker_arg *)arg;
     rm_free(arg);
     rm_pool *p = a.pool;
-    unsigned seen = 0;
+    uint32_t seen = 0;
     for (;;) {
-        for (int i = 0; i < SPIN && atomic_load_explicit(&p->generation, memory_order_acquire) == seen; i++) relax();
-        if (atomic_load_explicit(&p->generation, memory_order_acquire) == seen) {
+        for (int i = 0; i < SPIN && job_number(atomic_load_explicit(&p->job, memory_order_acquire)) == seen; i++) relax();
+        if (job_number(atomic_load_explicit(&p->job, memory_order_acquire)) == seen) {
             pthread_mutex_lock(&p->lock);
             p->sleeping++;
-            while (atomic_load(&p->generation) == seen) pthread_cond_wait(&p->wake, &p->lock);
+            while (job_number(atomic_load(&p->job)) == seen) pthread_cond_wait(&p->wake, &p->lock);
             p->sleeping--;
             pthread_mutex_unlock(&p->lock);
         }
-        seen++;
+        seen = job_number(atomic_load(&p->job));
         if (atomic_load(&p->stop)) return NULL;
-        take_chunks(p, a.index);
-        atomic_fetch_sub_explicit(&p->busy, 1, memory_order_release);
+        take_chunks(p, seen, a.index);
     }
 }
 
-static void post(rm_pool *p) {
+/* Ends the job so that nobody takes a chunk of it any more (a late worker's exchange fails): then the fields may change. */
+static void close_job(rm_pool *p) {
+    unsigned long long job = atomic_load_explicit(&p->job, memory_order_relaxed);
+    atomic_store(&p->job, (unsigned long long)(job_number(job) + 1) << 32 | NO_CHUNK);
+}
+
+/* Starts the next job; its fields are set. Returns its number. */
+static uint32_t post(rm_pool *p) {
     pthread_mutex_lock(&p->lock);
-    atomic_fetch_add_explicit(&p->generation, 1, memory_order_release);
+    uint32_t number = job_number(atomic_load_explicit(&p->job, memory_order_relaxed)) + 1;
+    atomic_store(&p->job, (unsigned long long)number << 32);
     if (p->sleeping) pthread_cond_broadcast(&p->wake);
     pthread_mutex_unlock(&p->lock);
+    return number;
 }
 
 rmas_status rm_pool_new(rm_pool **out, int n_thread, rmas_error *err) {
@@ -73,7 +101,8 @@ rmas_status rm_pool_new(rm_pool **out, int n_thread, rmas_error *err) {
         n_thread = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
     }
     if (n_thread > 1024) return rm_fail(err, RMAS_E_ARG, "threads: %d, at most 1024", n_thread);
-    rm_pool *p = RM_NEW(rm_pool);
+    rm_pool *p = rm_aligned(sizeof *p);
+    if (p) memset(p, 0, sizeof *p);
     if (p) p->thread = rm_calloc((size_t)n_thread, sizeof *p->thread);
     if (!p || !p->thread) {
         rm_free(p);
@@ -124,14 +153,13 @@ void rm_pool_run(rm_pool *p, int n_chunk, rm_pool_fn fn, void *ctx) {
         for (int c = 0; c < n_chunk; c++) fn(ctx, c, 0);
         return;
     }
-    p->fn = fn;
-    p->ctx = ctx;
-    p->n_chunk = n_chunk;
-    atomic_store_explicit(&p->next, 0, memory_order_relaxed);
-    atomic_store_explicit(&p->busy, p->n_thread - 1, memory_order_relaxed);
-    post(p);
-    take_chunks(p, 0);
-    for (int i = 0; atomic_load_explicit(&p->busy, memory_order_acquire) > 0; i++) {
+    close_job(p);
+    atomic_store_explicit(&p->fn, fn, memory_order_release);
+    atomic_store_explicit(&p->ctx, ctx, memory_order_release);
+    atomic_store_explicit(&p->n_chunk, n_chunk, memory_order_release);
+    atomic_store_explicit(&p->n_done, 0, memory_order_relaxed);
+    take_chunks(p, post(p), 0);
+    for (int i = 0; atomic_load_explicit(&p->n_done, memory_order_acquire) < n_chunk; i++) {
         relax();
         if (i > SPIN) sched_yield(); /* more threads than processors */
     }

@@ -1,0 +1,295 @@
+/* Quantised products with VNNI: 16 outputs x 4 inputs per instruction. Same order of float operations as quant.h. Each function is one
+ * inline body whose constant arguments describe the form; the compiler makes a copy per form. */
+
+typedef struct {
+    int bits, high, sub;
+    bool min, super, table;
+} shape;
+/* The shapes of rm_forms: X(form, shape). */
+#define RM_SHAPES(X)                                                                                                                                 \
+    X(RM_FORM_Q4_0, 4, 0, 32, false, false, false)                                                                                                   \
+    X(RM_FORM_Q4_1, 4, 0, 32, true, false, false)                                                                                                    \
+    X(RM_FORM_Q5_0, 4, 1, 32, false, false, false)                                                                                                   \
+    X(RM_FORM_Q5_1, 4, 1, 32, true, false, false)                                                                                                    \
+    X(RM_FORM_Q8_0, 8, 0, 32, false, false, false)                                                                                                   \
+    X(RM_FORM_IQ4_NL, 4, 0, 32, false, false, true)                                                                                                  \
+    X(RM_FORM_Q2_K, 4, 0, 16, true, true, false)                                                                                                     \
+    X(RM_FORM_Q3_K, 4, 0, 16, false, true, false)                                                                                                    \
+    X(RM_FORM_Q4_K, 4, 0, 32, true, true, false)                                                                                                     \
+    X(RM_FORM_Q5_K, 4, 1, 32, true, true, false)                                                                                                     \
+    X(RM_FORM_Q6_K, 4, 2, 16, false, true, false)
+
+static void q_quant_512(uint8_t *tile, const float *x, size_t ldx, int n_row, size_t n) {
+    const __m512i magnitude = _mm512_set1_epi32(0x7FFFFFFF);
+    for (size_t b = 0; b < n / RM_QBLOCK; b++, tile += n_row * RM_QX_ROW) {
+        for (int r = 0; r < n_row; r++) {
+            const float *p = x + (size_t)r * ldx + b * RM_QBLOCK;
+            __m512 v[2] = {_mm512_loadu_ps(p), _mm512_loadu_ps(p + 16)};
+            __m512i m =
+                _mm512_max_epu32(_mm512_and_si512(_mm512_castps_si512(v[0]), magnitude), _mm512_and_si512(_mm512_castps_si512(v[1]), magnitude));
+            uint32_t top = _mm512_reduce_max_epu32(m);
+            float amax;
+            memcpy(&amax, &top, 4);
+            float d = amax / 127.0f, inv = amax > 0.0f && amax < INFINITY ? 127.0f / amax : 0.0f;
+            if (!(inv < INFINITY)) d = inv = 0.0f;
+            __mmask16 finite = amax < INFINITY ? 0xFFFF : 0;
+            int32_t sum[2];
+            for (int h = 0; h < 2; h++) {
+                __m512i q = _mm512_cvtps_epi32(_mm512_maskz_mul_ps(finite, v[h], _mm512_set1_ps(inv)));
+                sum[h] = _mm512_reduce_add_epi32(q);
+                _mm_storeu_si128((void *)(tile + r * RM_QBLOCK + h * 16), _mm512_cvtepi32_epi8(q));
+            }
+            uint8_t *meta = tile + n_row * RM_QBLOCK + r * 4;
+            float dsum = d * (float)(sum[0] + sum[1]);
+            int32_t neg[3] = {-(sum[0] + sum[1]), -sum[0], -sum[1]};
+            memcpy(meta, &d, 4);
+            memcpy(meta + n_row * 4, &dsum, 4);
+            for (int k = 0; k < 3; k++) memcpy(meta + (2 + k) * n_row * 4, &neg[k], 4);
+        }
+    }
+}
+
+/* ---- unpacking one block ------------------------------------------------------------------------------------------------------- */
+
+/* The quants of step s (inputs 4 s .. 4 s + 3), half c of the group, as unsigned bytes. */
+RM_INLINE __m512i block_quants(const uint8_t *p, int s, int c, int bits, int high, bool table) {
+    if (bits == 8) return _mm512_load_si512(p + s * 128 + c * 64);
+    __m512i v = _mm512_load_si512(p + (s & 3) * 128 + c * 64);
+    if (s & 4) v = _mm512_srli_epi16(v, 4);
+    v = _mm512_and_si512(v, _mm512_set1_epi8(15));
+    if (table) return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const void *)rm_iq4nl)), v);
+    if (high) {
+        __m512i h = _mm512_load_si512(p + 512 + (high == 2 ? (s >> 2) * 128 : 0) + c * 64);
+        int at = high == 2 ? 2 * (s & 3) : s;
+        h = at < 4 ? _mm512_slli_epi16(h, 4 - at) : _mm512_srli_epi16(h, at - 4);
+        v = _mm512_ternarylogic_epi32(v, h, _mm512_set1_epi8(high == 2 ? 0x30 : 0x10), 0xF8); /* v | (h & mask) */
+    }
+    return v;
+}
+
+RM_INLINE __m512 half_vector(const uint8_t *p) { return _mm512_cvtph_ps(_mm256_load_si256((const void *)p)); }
+
+/* Scale number k of a block (sub-blocks, then their minima), half c, as float. */
+RM_INLINE __m512 block_scale(const uint8_t *scales, const uint8_t *head, int k, int c, bool min, bool super) {
+    if (!super) return half_vector(scales + k * RM_GROUP * 2 + c * 32);
+    __m512 i = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_load_si128((const void *)(scales + k * RM_GROUP + c * 16))));
+    __m512 v = _mm512_mul_ps(half_vector(head + (min ? RM_GROUP * 2 : 0) + c * 32), i);
+    return min ? _mm512_sub_ps(_mm512_setzero_ps(), v) : v;
+}
+
+RM_INLINE void expand_body(uint8_t *q, float *s, const uint8_t *group, int b0, int n_block, int bits, int high, int sub, bool min, bool super,
+                           bool table, const rm_form_info *f) {
+    const int n_sub = 32 / sub, quants = (bits + high) * 128;
+    for (int b = b0; b < b0 + n_block; b++, q += RM_EXPANDED_QUANTS, s += RM_GROUP * n_sub * (min ? 2 : 1)) {
+        const uint8_t *p = group + rm_form_block_at(f, (size_t)b), *head = group + rm_form_head_at(f, (size_t)b);
+        RM_UNROLL for (int t = 0; t < 8; t++) {
+            RM_UNROLL for (int c = 0; c < 2; c++) _mm512_store_si512(q + t * 128 + c * 64, block_quants(p, t, c, bits, high, table));
+        }
+        for (int k = 0; k < n_sub * (min ? 2 : 1); k++) {
+            _mm512_store_ps(s + k * RM_GROUP, block_scale(p + quants, head, k, 0, k >= n_sub, super));
+            _mm512_store_ps(s + k * RM_GROUP + 16, block_scale(p + quants, head, k, 1, k >= n_sub, super));
+        }
+    }
+}
+static void q_expand_512(uint8_t *q, float *s, const uint8_t *group, rm_form form, int b0, int n_block) {
+    switch (form) {
+#define X(name, bits, high, sub, min, super, table)                                                                                                  \
+    case name: expand_body(q, s, group, b0, n_block, bits, high, sub, min, super, table, &rm_forms[name]); break;
+        RM_SHAPES(X)
+#undef X
+    case RM_FORM_COUNT: break;
+    }
+}
+
+/* ---- products --------------------------------------------------------------------------------------------------------------------- */
+
+RM_INLINE __m512i broadcast32(const void *p) {
+    int32_t v;
+    memcpy(&v, p, 4);
+    return _mm512_set1_epi32(v);
+}
+RM_INLINE __m512 broadcast_float(const void *p) {
+    float v;
+    memcpy(&v, p, 4);
+    return _mm512_set1_ps(v);
+}
+
+/* What follows the integer sums of a block: f += sums * (scale * activation scale), then the minima. d: [sub-block][half] scales */
+RM_INLINE void block_end(__m512 f[][2], __m512i a[][RM_QROWS][2], const uint8_t *meta, int n_row, int n_sub, bool min, const __m512 d[][2],
+                         const __m512 m[][2]) {
+    RM_UNROLL for (int h = 0; h < n_sub; h++) {
+        RM_UNROLL for (int r = 0; r < n_row; r++) {
+            __m512 dx = broadcast_float(meta + r * 4);
+            RM_UNROLL for (int c = 0; c < 2; c++) f[r][c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(a[h][r][c]), _mm512_mul_ps(d[h][c], dx), f[r][c]);
+        }
+    }
+    if (!min) return;
+    RM_UNROLL for (int h = 0; h < n_sub; h++) {
+        RM_UNROLL for (int r = 0; r < n_row; r++) {
+            __m512 sx = broadcast_float(meta + n_row * 4 + r * 4);
+            if (n_sub == 2) {
+                __m512i neg = broadcast32(meta + (3 + h) * n_row * 4 + r * 4);
+                sx = _mm512_mul_ps(broadcast_float(meta + r * 4), _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_setzero_si512(), neg)));
+            }
+            RM_UNROLL for (int c = 0; c < 2; c++) f[r][c] = _mm512_fmadd_ps(m[h][c], sx, f[r][c]);
+        }
+    }
+}
+
+/* Where the integer sums start: minus offset times the sum of the activations, or 0. */
+RM_INLINE void block_start(__m512i a[][RM_QROWS][2], const uint8_t *meta, int n_row, int n_sub, bool min, __m128i shift) {
+    RM_UNROLL for (int h = 0; h < n_sub; h++) {
+        RM_UNROLL for (int r = 0; r < n_row; r++) {
+            a[h][r][0] = a[h][r][1] =
+                min ? _mm512_setzero_si512() : _mm512_sll_epi32(broadcast32(meta + (2 + (n_sub == 2 ? 1 + h : 0)) * n_row * 4 + r * 4), shift);
+        }
+    }
+}
+
+RM_INLINE void tile_begin(__m512 f[][2], const rm_qtile *t, int n_row) {
+    RM_UNROLL for (int r = 0; r < n_row; r++) {
+        RM_UNROLL for (int c = 0; c < 2; c++) f[r][c] = t->more ? _mm512_loadu_ps(t->y + (size_t)r * t->ldy + 16 * c) : _mm512_setzero_ps();
+    }
+}
+RM_INLINE void tile_end(__m512 f[][2], const rm_qtile *t, int n_row) {
+    RM_UNROLL for (int r = 0; r < n_row; r++) {
+        RM_UNROLL for (int c = 0; c < 2; c++) {
+            __m512 v = t->bias ? _mm512_add_ps(f[r][c], _mm512_loadu_ps(t->bias + 16 * c)) : f[r][c];
+            _mm512_storeu_ps(t->y + (size_t)r * t->ldy + 16 * c, v);
+        }
+    }
+}
+
+RM_INLINE void tile_body(const rm_qtile *t, int n_row, int n_sub, bool min) {
+    __m512 f[RM_QROWS][2];
+    tile_begin(f, t, n_row);
+    const uint8_t *x = t->x, *q = t->q;
+    const float *s = t->s;
+    const __m128i shift = _mm_cvtsi32_si128(rm_forms[t->form].shift);
+    for (int b = 0; b < t->n_block; b++, x += n_row * RM_QX_ROW, q += RM_EXPANDED_QUANTS, s += RM_GROUP * n_sub * (min ? 2 : 1)) {
+        const uint8_t *meta = x + n_row * RM_QBLOCK;
+        RM_UNROLL for (int h = 0; h < n_sub; h++) {
+            __m512i a[1][RM_QROWS][2];
+            RM_UNROLL for (int r = 0; r < n_row; r++) {
+                a[0][r][0] = a[0][r][1] =
+                    min ? _mm512_setzero_si512() : _mm512_sll_epi32(broadcast32(meta + (2 + (n_sub == 2 ? 1 + h : 0)) * n_row * 4 + r * 4), shift);
+            }
+            RM_UNROLL for (int i = 0; i < 8 / n_sub; i++) {
+                int k = h * 4 + i;
+                __m512i w0 = _mm512_load_si512(q + k * 128), w1 = _mm512_load_si512(q + k * 128 + 64);
+                RM_UNROLL for (int r = 0; r < n_row; r++) {
+                    __m512i v = broadcast32(x + r * RM_QBLOCK + k * 4);
+                    a[0][r][0] = _mm512_dpbusd_epi32(a[0][r][0], w0, v);
+                    a[0][r][1] = _mm512_dpbusd_epi32(a[0][r][1], w1, v);
+                }
+            }
+            __m512 d0 = _mm512_load_ps(s + h * RM_GROUP), d1 = _mm512_load_ps(s + h * RM_GROUP + 16);
+            RM_UNROLL for (int r = 0; r < n_row; r++) {
+                __m512 dx = broadcast_float(meta + r * 4);
+                f[r][0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(a[0][r][0]), _mm512_mul_ps(d0, dx), f[r][0]);
+                f[r][1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(a[0][r][1]), _mm512_mul_ps(d1, dx), f[r][1]);
+            }
+        }
+        if (min) {
+            RM_UNROLL for (int h = 0; h < n_sub; h++) {
+                __m512 m0 = _mm512_load_ps(s + (n_sub + h) * RM_GROUP), m1 = _mm512_load_ps(s + (n_sub + h) * RM_GROUP + 16);
+                RM_UNROLL for (int r = 0; r < n_row; r++) {
+                    __m512 sx = broadcast_float(meta + n_row * 4 + r * 4);
+                    if (n_sub == 2) {
+                        __m512i neg = broadcast32(meta + (3 + h) * n_row * 4 + r * 4);
+                        sx = _mm512_mul_ps(broadcast_float(meta + r * 4), _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_setzero_si512(), neg)));
+                    }
+                    f[r][0] = _mm512_fmadd_ps(m0, sx, f[r][0]);
+                    f[r][1] = _mm512_fmadd_ps(m1, sx, f[r][1]);
+                }
+            }
+        }
+    }
+    tile_end(f, t, n_row);
+}
+RM_INLINE void tile_rows(const rm_qtile *t, int n_sub, bool min) {
+    switch (t->n_row) {
+    case 1: tile_body(t, 1, n_sub, min); break;
+    case 2: tile_body(t, 2, n_sub, min); break;
+    case 3: tile_body(t, 3, n_sub, min); break;
+    case 4: tile_body(t, 4, n_sub, min); break;
+    case 5: tile_body(t, 5, n_sub, min); break;
+    case 6: tile_body(t, 6, n_sub, min); break;
+    default: break;
+    }
+}
+static void tile_32(const rm_qtile *t) { tile_rows(t, 1, false); }
+static void tile_32_min(const rm_qtile *t) { tile_rows(t, 1, true); }
+static void tile_16(const rm_qtile *t) { tile_rows(t, 2, false); }
+static void tile_16_min(const rm_qtile *t) { tile_rows(t, 2, true); }
+static void q_tile_512(const rm_qtile *t) {
+    const rm_form_info *f = &rm_forms[t->form];
+    if (f->sub == 32 && f->min)
+        tile_32_min(t);
+    else if (f->sub == 32)
+        tile_32(t);
+    else if (f->min)
+        tile_16_min(t);
+    else
+        tile_16(t);
+}
+
+/* The same straight from the packed group, for a few rows: every byte of the weights is read once and never stored. */
+enum { Q_ROWS_MAX = 4, AHEAD = 1536 /* bytes to fetch ahead */ };
+
+RM_INLINE void rows_body(const rm_qtile *t, int n_row, int bits, int high, int sub, bool min, bool super, bool table) {
+    __m512 f[Q_ROWS_MAX][2];
+    tile_begin(f, t, n_row);
+    const int n_sub = 32 / sub, quants = (bits + high) * 128, scales = RM_GROUP * (super ? n_sub : 2) * (min ? 2 : 1);
+    const uint8_t *x = t->x, *p = t->q, *head = p;
+    const __m128i shift = _mm_cvtsi32_si128(rm_forms[t->form].shift);
+    for (int b = 0; b < t->n_block; b++, x += n_row * RM_QX_ROW, p += quants + scales) {
+        if (super && b % 8 == 0) {
+            head = p;
+            p += RM_GROUP * 2 * (min ? 2 : 1);
+        }
+        RM_UNROLL for (int i = 0; i < quants + scales; i += 64) _mm_prefetch((const char *)p + AHEAD + i, _MM_HINT_T0);
+        const uint8_t *meta = x + n_row * RM_QBLOCK;
+        __m512i a[2][RM_QROWS][2];
+        block_start(a, meta, n_row, n_sub, min, shift);
+        RM_UNROLL for (int k = 0; k < 8; k++) {
+            __m512i w0 = block_quants(p, k, 0, bits, high, table), w1 = block_quants(p, k, 1, bits, high, table);
+            int h = n_sub == 2 ? k / 4 : 0;
+            RM_UNROLL for (int r = 0; r < n_row; r++) {
+                __m512i v = broadcast32(x + r * RM_QBLOCK + k * 4);
+                a[h][r][0] = _mm512_dpbusd_epi32(a[h][r][0], w0, v);
+                a[h][r][1] = _mm512_dpbusd_epi32(a[h][r][1], w1, v);
+            }
+        }
+        __m512 d[2][2], m[2][2];
+        RM_UNROLL for (int h = 0; h < n_sub; h++) {
+            RM_UNROLL for (int c = 0; c < 2; c++) {
+                d[h][c] = block_scale(p + quants, head, h, c, false, super);
+                if (min) m[h][c] = block_scale(p + quants, head, n_sub + h, c, true, super);
+            }
+        }
+        block_end(f, a, meta, n_row, n_sub, min, d, m);
+    }
+    tile_end(f, t, n_row);
+}
+#define X(name, bits, high, sub, min, super, table)                                                                                                  \
+    static void rows_##name(const rm_qtile *t) {                                                                                                     \
+        switch (t->n_row) {                                                                                                                          \
+        case 1: rows_body(t, 1, bits, high, sub, min, super, table); break;                                                                          \
+        case 2: rows_body(t, 2, bits, high, sub, min, super, table); break;                                                                          \
+        case 3: rows_body(t, 3, bits, high, sub, min, super, table); break;                                                                          \
+        case 4: rows_body(t, 4, bits, high, sub, min, super, table); break;                                                                          \
+        default: break;                                                                                                                              \
+        }                                                                                                                                            \
+    }
+RM_SHAPES(X)
+#undef X
+static void q_rows_512(const rm_qtile *t) {
+    switch (t->form) {
+#define X(name, bits, high, sub, min, super, table)                                                                                                  \
+    case name: rows_##name(t); break;
+        RM_SHAPES(X)
+#undef X
+    case RM_FORM_COUNT: break;
+    }
+}

@@ -1,0 +1,141 @@
+/* Products with row-major weights on the vectors of vec_*.h; included like ops.h. The including file sets the tile sizes to what
+ * its registers hold: DOT_R x DOT_O sums of mul_rows, OUTER_R x 4 of mul_columns. */
+
+#ifdef __clang__
+#define RM_UNROLL _Pragma("unroll")
+#else
+#define RM_UNROLL _Pragma("GCC unroll 16")
+#endif
+#define RM_INLINE static inline __attribute__((always_inline))
+
+RM_INLINE vf weight(const uint8_t *w, size_t i, rm_wtype type) {
+    if (type == RM_W_F32) return v_load((const float *)(const void *)w + i);
+    return type == RM_W_F16 ? v_load_half((const uint16_t *)(const void *)w + i) : v_load_bf16((const uint16_t *)(const void *)w + i);
+}
+RM_INLINE vf weight_n(const uint8_t *w, size_t i, size_t n, rm_wtype type) {
+    if (type == RM_W_F32) return v_load_n((const float *)(const void *)w + i, n);
+    return type == RM_W_F16 ? v_load_half_n((const uint16_t *)(const void *)w + i, n) : v_load_bf16_n((const uint16_t *)(const void *)w + i, n);
+}
+
+/* One sum per (row, output), 16 lanes along n. */
+RM_INLINE void dot_tile(float *y, size_t ldy, const float *x, size_t ldx, const uint8_t *w, size_t ldw, size_t n, const float *bias, rm_wtype type,
+                        int nr, int no) {
+    vf s[DOT_R][DOT_O];
+    RM_UNROLL for (int r = 0; r < nr; r++) { RM_UNROLL for (int o = 0; o < no; o++) s[r][o] = v_set(0.0f); }
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        vf a[DOT_O];
+        RM_UNROLL for (int o = 0; o < no; o++) a[o] = weight(w + (size_t)o * ldw, i, type);
+        RM_UNROLL for (int r = 0; r < nr; r++) {
+            vf b = v_load(x + (size_t)r * ldx + i);
+            RM_UNROLL for (int o = 0; o < no; o++) s[r][o] = v_fma(a[o], b, s[r][o]);
+        }
+    }
+    if (i < n) {
+        RM_UNROLL for (int r = 0; r < nr; r++) {
+            vf b = v_load_n(x + (size_t)r * ldx + i, n - i);
+            RM_UNROLL for (int o = 0; o < no; o++) s[r][o] = v_fma(weight_n(w + (size_t)o * ldw, i, n - i, type), b, s[r][o]);
+        }
+    }
+    RM_UNROLL for (int r = 0; r < nr; r++) {
+        RM_UNROLL for (int o = 0; o < no; o++) {
+            float t = v_sum(s[r][o]);
+            y[(size_t)r * ldy + (size_t)o] = bias ? t + bias[o] : t;
+        }
+    }
+}
+
+/* All outputs for nr rows. */
+RM_INLINE void dot_strip(float *y, size_t ldy, const float *x, size_t ldx, const uint8_t *w, size_t ldw, int n_out, size_t n, const float *bias,
+                         rm_wtype type, int nr) {
+    int o = 0;
+    for (; o + DOT_O <= n_out; o += DOT_O) dot_tile(y + o, ldy, x, ldx, w + (size_t)o * ldw, ldw, n, bias ? bias + o : NULL, type, nr, DOT_O);
+    for (; o < n_out; o++) dot_tile(y + o, ldy, x, ldx, w + (size_t)o * ldw, ldw, n, bias ? bias + o : NULL, type, nr, 1);
+}
+
+RM_INLINE void dot_all(float *y, size_t ldy, const float *x, size_t ldx, int n_row, const uint8_t *w, size_t ldw, int n_out, size_t n,
+                       const float *bias, rm_wtype type) {
+    /* a few outputs at a time, whose weights stay in the first or second cache while all rows go by */
+    for (int o = 0; o < n_out; o += DOT_O) {
+        int no = n_out - o < DOT_O ? n_out - o : DOT_O, i = 0;
+        const float *b = bias ? bias + o : NULL;
+        const uint8_t *wo = w + (size_t)o * ldw;
+        float *yo = y + o;
+        for (; i + DOT_R <= n_row; i += DOT_R) dot_strip(yo + (size_t)i * ldy, ldy, x + (size_t)i * ldx, ldx, wo, ldw, no, n, b, type, DOT_R);
+        for (; i + 2 <= n_row; i += 2) dot_strip(yo + (size_t)i * ldy, ldy, x + (size_t)i * ldx, ldx, wo, ldw, no, n, b, type, 2);
+        for (; i < n_row; i++) dot_strip(yo + (size_t)i * ldy, ldy, x + (size_t)i * ldx, ldx, wo, ldw, no, n, b, type, 1);
+    }
+}
+
+static void op_mul_rows(float *y, size_t ldy, const float *x, size_t ldx, int n_row, const void *w, size_t ldw, rm_wtype type, int n_out, size_t n,
+                        const float *bias) {
+    switch (type) {
+    case RM_W_F32: dot_all(y, ldy, x, ldx, n_row, w, ldw, n_out, n, bias, RM_W_F32); break;
+    case RM_W_F16: dot_all(y, ldy, x, ldx, n_row, w, ldw, n_out, n, bias, RM_W_F16); break;
+    case RM_W_BF16: dot_all(y, ldy, x, ldx, n_row, w, ldw, n_out, n, bias, RM_W_BF16); break;
+    }
+}
+
+/* ---- gradient with respect to the input: sums run over the outputs ------------------------------------------------------- */
+
+RM_INLINE void outer_tile(float *dx, size_t lddx, const float *dy, size_t lddy, const float *w, size_t ldw, int n_out, int nr, int nv) {
+    vf s[OUTER_R][4];
+    RM_UNROLL for (int r = 0; r < nr; r++) { RM_UNROLL for (int c = 0; c < nv; c++) s[r][c] = v_load(dx + (size_t)r * lddx + 16 * c); }
+    for (int o = 0; o < n_out; o++) {
+        vf a[4];
+        RM_UNROLL for (int c = 0; c < nv; c++) a[c] = v_load(w + (size_t)o * ldw + 16 * c);
+        RM_UNROLL for (int r = 0; r < nr; r++) {
+            vf b = v_set(dy[(size_t)r * lddy + (size_t)o]);
+            RM_UNROLL for (int c = 0; c < nv; c++) s[r][c] = v_fma(b, a[c], s[r][c]);
+        }
+    }
+    RM_UNROLL for (int r = 0; r < nr; r++) { RM_UNROLL for (int c = 0; c < nv; c++) v_store(dx + (size_t)r * lddx + 16 * c, s[r][c]); }
+}
+static void outer_rest(float *dx, size_t lddx, const float *dy, size_t lddy, int n_row, const float *w, size_t ldw, int n_out, size_t n) {
+    for (int r = 0; r < n_row; r++) { /* fewer than 64 columns */
+        FOR_VECTORS(i, n) {
+            vf s = ld(dx + (size_t)r * lddx, i, n);
+            for (int o = 0; o < n_out; o++) s = v_fma(v_set(dy[(size_t)r * lddy + (size_t)o]), ld(w + (size_t)o * ldw, i, n), s);
+            st(dx + (size_t)r * lddx, s, i, n);
+        }
+    }
+}
+static void op_mul_columns(float *dx, size_t lddx, const float *dy, size_t lddy, int n_row, const float *w, size_t ldw, int n_out, size_t n) {
+    size_t c = 0;
+    for (; c + 64 <= n; c += 64) {
+        int i = 0;
+        for (; i + OUTER_R <= n_row; i += OUTER_R)
+            outer_tile(dx + (size_t)i * lddx + c, lddx, dy + (size_t)i * lddy, lddy, w + c, ldw, n_out, OUTER_R, 4);
+        for (; i < n_row; i++) outer_tile(dx + (size_t)i * lddx + c, lddx, dy + (size_t)i * lddy, lddy, w + c, ldw, n_out, 1, 4);
+    }
+    if (c < n) outer_rest(dx + c, lddx, dy, lddy, n_row, w + c, ldw, n_out, n - c);
+}
+
+#ifndef RM_OWN_BF16
+static void op_to_bf16(uint16_t *y, const float *x, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        uint32_t u;
+        memcpy(&u, x + i, 4);
+        bool nan = (u & 0x7FFFFFFF) > 0x7F800000;
+        y[i] = (uint16_t)(nan ? (u >> 16 | 0x40) : (u + 0x7FFF + (u >> 16 & 1)) >> 16);
+    }
+}
+/* bf16 x bf16 without an instruction for it: widened */
+static void op_mul_bf16(float *y, size_t ldy, const uint16_t *x, size_t ldx, int n_row, const void *w, size_t ldw, int n_out, size_t n,
+                        const float *bias) {
+    for (int o = 0; o < n_out; o++) {
+        for (int r = 0; r < n_row; r++) {
+            const uint8_t *wo = (const uint8_t *)w + (size_t)o * ldw, *xr = (const uint8_t *)(x + (size_t)r * ldx);
+            vf s = v_set(0.0f);
+            size_t i = 0;
+            for (; i + 16 <= n; i += 16) s = v_fma(weight(wo, i, RM_W_BF16), weight(xr, i, RM_W_BF16), s);
+            if (i < n) s = v_fma(weight_n(wo, i, n - i, RM_W_BF16), weight_n(xr, i, n - i, RM_W_BF16), s);
+            float t = v_sum(s);
+            y[(size_t)r * ldy + (size_t)o] = bias ? t + bias[o] : t;
+        }
+    }
+}
+
+#endif
+
+#define RM_GEMM .mul_rows = op_mul_rows, .mul_bf16 = op_mul_bf16, .to_bf16 = op_to_bf16, .mul_columns = op_mul_columns

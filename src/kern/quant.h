@@ -1,0 +1,114 @@
+/* Quantised products in plain C, for every form; included like ops.h. The faster tables replace some of these by their own, which give
+ * the same bits where the arithmetic has the same fused operations. */
+
+RM_INLINE float load_f16(const uint8_t *p) {
+    uint16_t h;
+    memcpy(&h, p, 2);
+    float t[16];
+    v_store(t, v_load_half_n(&h, 1));
+    return t[0];
+}
+
+static void op_q_quant(uint8_t *tile, const float *x, size_t ldx, int n_row, size_t n) {
+    for (size_t b = 0; b < n / RM_QBLOCK; b++, tile += n_row * RM_QX_ROW) {
+        for (int r = 0; r < n_row; r++) {
+            const float *p = x + (size_t)r * ldx + b * RM_QBLOCK;
+            int8_t *q = (int8_t *)tile + r * RM_QBLOCK;
+            uint32_t top = 0; /* the largest magnitude, as bits: NaN is larger than anything and makes the row NaN */
+            for (int i = 0; i < RM_QBLOCK; i++) {
+                uint32_t u;
+                memcpy(&u, p + i, 4);
+                u &= 0x7FFFFFFF;
+                if (u > top) top = u;
+            }
+            float amax;
+            memcpy(&amax, &top, 4);
+            float d = amax / 127.0f, inv = amax > 0.0f && amax < INFINITY ? 127.0f / amax : 0.0f;
+            if (!(inv < INFINITY)) d = inv = 0.0f; /* below 1e-36: nothing */
+            int32_t sum[2] = {0, 0};
+            for (int i = 0; i < RM_QBLOCK; i++) {
+                float v = amax < INFINITY ? p[i] * inv : 0.0f;
+                q[i] = (int8_t)(int32_t)((v + 12582912.0f) - 12582912.0f);
+                sum[i / 16] += q[i];
+            }
+            uint8_t *meta = tile + n_row * RM_QBLOCK + r * 4;
+            float dsum = d * (float)(sum[0] + sum[1]);
+            int32_t neg[3] = {-(sum[0] + sum[1]), -sum[0], -sum[1]};
+            memcpy(meta, &d, 4);
+            memcpy(meta + n_row * 4, &dsum, 4);
+            for (int k = 0; k < 3; k++) memcpy(meta + (2 + k) * n_row * 4, &neg[k], 4);
+        }
+    }
+}
+
+RM_INLINE int high_bits(const uint8_t *h, int high, int s, int c, int byte) {
+    if (high == 1) return (h[c * 64 + byte] >> s & 1) << 4;
+    if (high == 2) return (h[(s / 4) * 128 + c * 64 + byte] >> 2 * (s & 3) & 3) << 4;
+    return 0;
+}
+static void op_q_expand(uint8_t *q, float *s, const uint8_t *group, rm_form form, int b0, int n_block) {
+    const rm_form_info *f = &rm_forms[form];
+    size_t low = (size_t)f->bits * RM_GROUP * RM_QBLOCK / 8, quants = rm_form_quant_bytes(f), n_sub = 32u / f->sub;
+    for (int b = b0; b < b0 + n_block; b++, q += RM_EXPANDED_QUANTS, s += rm_form_expanded_scales(f)) {
+        const uint8_t *p = group + rm_form_block_at(f, (size_t)b), *h = p + low;
+        for (int t = 0; t < 8; t++) {
+            for (int c = 0; c < 2; c++) {
+                for (int i = 0; i < 64; i++) {
+                    int v = f->bits == 8 ? p[t * 128 + c * 64 + i] : p[(t & 3) * 128 + c * 64 + i] >> (t & 4) & 15;
+                    if (f->table) v = rm_iq4nl[v];
+                    q[t * 128 + c * 64 + i] = (uint8_t)(v | high_bits(h, f->high, t, c, i));
+                }
+            }
+        }
+        const uint8_t *sc = p + quants;
+        for (size_t k = 0; k < n_sub * (f->min ? 2 : 1); k++) {
+            bool min = k >= n_sub;
+            for (size_t o = 0; o < RM_GROUP; o++) {
+                if (f->super) {
+                    float d = load_f16(group + rm_form_head_at(f, (size_t)b) + (min ? RM_GROUP * 2 : 0) + o * 2);
+                    float v = d * (float)(int8_t)sc[k * RM_GROUP + o];
+                    s[k * RM_GROUP + o] = min ? -v : v;
+                } else {
+                    s[k * RM_GROUP + o] = load_f16(sc + (k * RM_GROUP + o) * 2);
+                }
+            }
+        }
+    }
+}
+
+static void op_q_tile(const rm_qtile *t) {
+    const rm_form_info *f = &rm_forms[t->form];
+    int n_sub = 32 / f->sub;
+    for (int r = 0; r < t->n_row; r++) {
+        vf acc[2] = {v_set(0.0f), v_set(0.0f)};
+        if (t->more)
+            for (int c = 0; c < 2; c++) acc[c] = v_load(t->y + (size_t)r * t->ldy + 16 * c);
+        const uint8_t *x = t->x, *q = t->q;
+        const float *s = t->s;
+        for (int b = 0; b < t->n_block; b++, x += t->n_row * RM_QX_ROW, q += RM_EXPANDED_QUANTS, s += rm_form_expanded_scales(f)) {
+            const int8_t *xq = (const int8_t *)x + r * RM_QBLOCK;
+            float meta[2];
+            int32_t neg[3];
+            for (int k = 0; k < 2; k++) memcpy(&meta[k], x + t->n_row * (RM_QBLOCK + 4 * k) + r * 4, 4);
+            for (int k = 0; k < 3; k++) memcpy(&neg[k], x + t->n_row * (RM_QBLOCK + 8 + 4 * k) + r * 4, 4);
+            for (int h = 0; h < n_sub; h++) {
+                int32_t start = f->shift ? (n_sub == 1 ? neg[0] : neg[1 + h]) * (1 << f->shift) : 0;
+                float dot[32];
+                int32_t sum[32];
+                for (int o = 0; o < 32; o++) sum[o] = start;
+                for (int step = h * 4; step < (n_sub == 1 ? 8 : h * 4 + 4); step++)
+                    for (int o = 0; o < 32; o++)
+                        for (int i = 0; i < 4; i++) sum[o] += q[step * 128 + o * 4 + i] * xq[step * 4 + i];
+                for (int o = 0; o < 32; o++) dot[o] = (float)sum[o];
+                for (int c = 0; c < 2; c++) acc[c] = v_fma(v_load(dot + 16 * c), v_mul(v_load(s + h * RM_GROUP + 16 * c), v_set(meta[0])), acc[c]);
+            }
+            for (int h = 0; f->min && h < n_sub; h++) {
+                vf sx = v_set(n_sub == 1 ? meta[1] : meta[0] * (float)-neg[1 + h]);
+                for (int c = 0; c < 2; c++) acc[c] = v_fma(v_load(s + (n_sub + h) * RM_GROUP + 16 * c), sx, acc[c]);
+            }
+        }
+        for (int c = 0; c < 2; c++) v_store(t->y + (size_t)r * t->ldy + 16 * c, t->bias ? v_add(acc[c], v_load(t->bias + 16 * c)) : acc[c]);
+    }
+}
+
+#define RM_QUANT .q_quant = op_q_quant, .q_expand = op_q_expand, .q_tile = op_q_tile

@@ -1,0 +1,232 @@
+/* Products with weight matrices: cutting them into chunks for the threads. An element's sum lies whole inside one chunk and one kernel call (or a
+ * chain of calls in fixed order), so the cut does not show in the results. */
+#include <string.h>
+
+#include "tensor/matrix_impl.h"
+
+typedef struct {
+    rm_exec *e;
+    const rm_matrix *w;
+    const rm_part *part;
+    float *y; /* of the part */
+    const float *x, *bias;
+    size_t ldy, ldx;
+    int n_row, chunk; /* outputs (or columns) per chunk */
+    uint8_t *shared, *local; /* scratch */
+    size_t local_bytes;
+    size_t tile_bytes; /* of RM_QROWS rows of 8-bit activations */
+} product;
+
+static inline int least(int a, int b) { return a < b ? a : b; }
+static inline size_t up64(size_t n) { return (n + 63) & ~(size_t)63; }
+
+/* Outputs per chunk: about 16 chunks a thread where the matrix is large enough, at least `least_bytes` of weights each. */
+static int chunk_size(const rm_exec *e, int n_out, size_t row_bytes, int unit) {
+    size_t per = (size_t)n_out / (16 * (size_t)rm_pool_size(e->pool)), floor = 16384 / row_bytes;
+    if (per < floor) per = floor;
+    size_t units = (per + (size_t)unit - 1) / (size_t)unit;
+    return (int)(units ? units : 1) * unit;
+}
+
+static void rows_chunk(void *ctx, int chunk, int thread) {
+    (void)thread;
+    const product *p = ctx;
+    int o = chunk * p->chunk, n = least(p->chunk, p->part->n_out - o);
+    p->e->kern->mul_rows(p->y + o, p->ldy, p->x, p->ldx, p->n_row, p->part->data + (size_t)o * p->part->row_bytes, p->part->row_bytes, p->part->wtype,
+                         n, (size_t)p->w->n_in, p->bias ? p->bias + o : NULL);
+}
+
+enum { DEQUANT_ROWS = 24 };
+
+static void dequant_chunk(void *ctx, int chunk, int thread) {
+    const product *p = ctx;
+    float *tile = (float *)(void *)(p->local + (size_t)thread * p->local_bytes);
+    size_t n_in = (size_t)p->w->n_in;
+    int end = least((chunk + 1) * p->chunk, p->part->n_out);
+    for (int o = chunk * p->chunk; o < end; o += DEQUANT_ROWS) {
+        int n = least(DEQUANT_ROWS, end - o);
+        rm_part_columns(p->w, p->part, o, n, 0, n_in, tile);
+        p->e->kern->mul_rows(p->y + o, p->ldy, p->x, p->ldx, p->n_row, tile, n_in * sizeof(float), RM_W_F32, n, n_in, p->bias ? p->bias + o : NULL);
+    }
+}
+
+/* ---- bf16 -------------------------------------------------------------------------------------------------------------------- */
+
+enum { ROUND_ROWS = 16 };
+
+static void round_chunk(void *ctx, int chunk, int thread) {
+    (void)thread;
+    const product *p = ctx;
+    size_t n_in = (size_t)p->w->n_in;
+    for (int i = chunk * ROUND_ROWS; i < least((chunk + 1) * ROUND_ROWS, p->n_row); i++)
+        p->e->kern->to_bf16((uint16_t *)(void *)p->shared + (size_t)i * n_in, p->x + (size_t)i * p->ldx, n_in);
+}
+
+static void bf16_chunk(void *ctx, int chunk, int thread) {
+    (void)thread;
+    const product *p = ctx;
+    int o = chunk * p->chunk, n = least(p->chunk, p->part->n_out - o);
+    p->e->kern->mul_bf16(p->y + o, p->ldy, (const uint16_t *)(const void *)p->shared, (size_t)p->w->n_in, p->n_row,
+                         p->part->data + (size_t)o * p->part->row_bytes, p->part->row_bytes, n, (size_t)p->w->n_in, p->bias ? p->bias + o : NULL);
+}
+
+/* ---- 8 bits ------------------------------------------------------------------------------------------------------------------ */
+
+enum { BLOCKS_AT_ONCE = 32 }; /* expanded weights of 32 blocks stay in the first cache */
+
+static void quant_chunk(void *ctx, int chunk, int thread) {
+    (void)thread;
+    const product *p = ctx;
+    int i = chunk * RM_QROWS, n = least(RM_QROWS, p->n_row - i);
+    p->e->kern->q_quant(p->shared + (size_t)chunk * p->tile_bytes, p->x + (size_t)i * p->ldx, p->ldx, n, (size_t)p->w->n_in);
+}
+
+/* One group for all rows; y, ldy, bias: 32 outputs that may be written. */
+static void packed_group(const product *p, const uint8_t *group, float *y, size_t ldy, const float *bias, uint8_t *local) {
+    const rm_kern *k = p->e->kern;
+    int n_block = p->w->n_in / RM_QBLOCK, n_tile = (p->n_row + RM_QROWS - 1) / RM_QROWS;
+    rm_qtile t = {.form = p->part->form, .ldy = ldy};
+    if (p->n_row <= k->q_rows_max) {
+        t.n_row = p->n_row, t.n_block = n_block, t.x = p->shared, t.q = group, t.y = y, t.bias = bias;
+        k->q_rows(&t);
+        return;
+    }
+    uint8_t *q = local;
+    float *s = (float *)(void *)(local + BLOCKS_AT_ONCE * RM_EXPANDED_QUANTS);
+    for (int b = 0; b < n_block; b += BLOCKS_AT_ONCE) {
+        int nb = least(BLOCKS_AT_ONCE, n_block - b);
+        k->q_expand(q, s, group, p->part->form, b, nb);
+        for (int i = 0; i < n_tile; i++) {
+            t.n_row = least(RM_QROWS, p->n_row - i * RM_QROWS);
+            t.n_block = nb;
+            t.x = p->shared + (size_t)i * p->tile_bytes + (size_t)b * (size_t)t.n_row * RM_QX_ROW;
+            t.q = q, t.s = s;
+            t.y = y + (size_t)i * RM_QROWS * ldy;
+            t.more = b > 0;
+            t.bias = b + nb == n_block ? bias : NULL;
+            k->q_tile(&t);
+        }
+    }
+}
+
+static size_t packed_local(const product *p) {
+    const rm_form_info *f = &rm_forms[p->part->form];
+    return up64(BLOCKS_AT_ONCE * (RM_EXPANDED_QUANTS + rm_form_expanded_scales(f) * sizeof(float)) +
+                RM_GROUP * sizeof(float) * ((size_t)p->n_row + 1));
+}
+
+static void packed_chunk(void *ctx, int chunk, int thread) {
+    const product *p = ctx;
+    const rm_part *part = p->part;
+    uint8_t *local = p->local + (size_t)thread * p->local_bytes;
+    int end = least((chunk + 1) * p->chunk, part->n_out);
+    for (int o = chunk * p->chunk; o < end; o += RM_GROUP) {
+        const uint8_t *group = part->packed + (size_t)(o / RM_GROUP) * part->group_bytes;
+        const float *bias = p->bias ? p->bias + o : NULL;
+        if (part->n_out - o >= RM_GROUP) {
+            packed_group(p, group, p->y + o, p->ldy, bias, local);
+            continue;
+        }
+        size_t n = (size_t)(part->n_out - o); /* the last outputs: by way of a full group */
+        float *b = (float *)(void *)(local + p->local_bytes) - RM_GROUP, *y = b - (size_t)p->n_row * RM_GROUP;
+        memset(b, 0, RM_GROUP * sizeof *b);
+        if (bias) memcpy(b, bias, n * sizeof *b);
+        packed_group(p, group, y, RM_GROUP, bias ? b : NULL, local);
+        for (int i = 0; i < p->n_row; i++) memcpy(p->y + (size_t)i * p->ldy + o, y + (size_t)i * RM_GROUP, n * sizeof *y);
+    }
+}
+
+/* ---- the product -------------------------------------------------------------------------------------------------------------- */
+
+static rmas_status no_memory(const rm_matrix *w, int n_row, rmas_error *err) {
+    return rm_fail(err, RMAS_E_NOMEM, "out of memory: scratch for a product of %d rows with a matrix of %d x %d", n_row, w->n_out, w->n_in);
+}
+
+/* Scratch that the part needs and its chunk function; activations are converted once for all parts (`ready`: bit per kind). */
+static bool run_part(product *p, unsigned *ready) {
+    rm_exec *e = p->e;
+    const rm_part *part = p->part;
+    rm_pool_fn fn = rows_chunk;
+    if (part->kind == RM_PART_DEQUANT) {
+        p->local_bytes = up64((size_t)p->w->n_in * DEQUANT_ROWS * sizeof(float));
+        if (!(p->local = rm_exec_local(e, p->local_bytes))) return false;
+        fn = dequant_chunk;
+    } else if (part->kind == RM_PART_BF16) {
+        if (!(*ready & 1u << RM_PART_BF16)) {
+            *ready = 1u << RM_PART_BF16;
+            if (!(p->shared = rm_exec_shared(e, (size_t)p->n_row * (size_t)p->w->n_in * sizeof(uint16_t)))) return false;
+            rm_pool_run(e->pool, (p->n_row + ROUND_ROWS - 1) / ROUND_ROWS, round_chunk, p);
+        }
+        fn = bf16_chunk;
+    } else if (part->kind == RM_PART_PACKED) {
+        int n_tile = (p->n_row + RM_QROWS - 1) / RM_QROWS;
+        if (!(*ready & 1u << RM_PART_PACKED)) {
+            *ready = 1u << RM_PART_PACKED;
+            p->tile_bytes = up64((size_t)p->w->n_in / RM_QBLOCK * RM_QROWS * RM_QX_ROW);
+            if (!(p->shared = rm_exec_shared(e, (size_t)n_tile * p->tile_bytes))) return false;
+            rm_pool_run(e->pool, n_tile, quant_chunk, p);
+        }
+        p->local_bytes = packed_local(p);
+        if (!(p->local = rm_exec_local(e, p->local_bytes))) return false;
+        fn = packed_chunk;
+    }
+    size_t row_bytes = part->packed ? part->group_bytes / RM_GROUP : part->row_bytes;
+    p->chunk = chunk_size(e, part->n_out, row_bytes ? row_bytes : 1, part->packed ? RM_GROUP : DEQUANT_ROWS);
+    rm_pool_run(e->pool, (part->n_out + p->chunk - 1) / p->chunk, fn, p);
+    return true;
+}
+
+rmas_status rm_matrix_mul(rm_exec *e, float *y, size_t ldy, const float *x, size_t ldx, int n_row, const rm_matrix *w, const float *bias,
+                          rmas_error *err) {
+    product p = {.e = e, .w = w, .y = y, .x = x, .bias = bias, .ldy = ldy, .ldx = ldx, .n_row = n_row};
+    unsigned ready = 0;
+    if (n_row <= 0) return RMAS_OK;
+    for (int i = 0; i < w->n_part; i++) {
+        p.part = &w->part[i];
+        if (!run_part(&p, &ready)) return no_memory(w, n_row, err);
+        p.y += p.part->n_out;
+        if (p.bias) p.bias += p.part->n_out;
+    }
+    return RMAS_OK;
+}
+
+/* ---- the gradient with respect to the input ------------------------------------------------------------------------------------ */
+
+enum { T_ROWS = 32, T_COLUMNS = 256 };
+
+/* A chunk is a strip of columns (whole blocks of every type); the outputs go by in order, T_ROWS of them dequantised at a time. */
+static void columns_chunk(void *ctx, int chunk, int thread) {
+    const product *p = ctx;
+    const rm_matrix *w = p->w;
+    size_t n_in = (size_t)w->n_in, c = (size_t)chunk * (size_t)p->chunk, n = n_in - c < (size_t)p->chunk ? n_in - c : (size_t)p->chunk;
+    float *tile = (float *)(void *)(p->local + (size_t)thread * p->local_bytes);
+    const float *dy = p->x;
+    for (int i = 0; i < w->n_part; i++) {
+        const rm_part *part = &w->part[i];
+        for (int o = 0; o < part->n_out; o += T_ROWS) {
+            int no = least(T_ROWS, part->n_out - o);
+            const float *rows = tile;
+            size_t ld = n;
+            if (part->kind == RM_PART_ROWS && part->wtype == RM_W_F32 && (size_t)part->data % sizeof(float) == 0) {
+                rows = (const float *)(const void *)(part->data + (size_t)o * part->row_bytes) + c;
+                ld = n_in;
+            } else {
+                rm_part_columns(w, part, o, no, c, n, tile);
+            }
+            p->e->kern->mul_columns(p->y + c, p->ldy, dy + o, p->ldx, p->n_row, rows, ld, no, n);
+        }
+        dy += part->n_out;
+    }
+}
+
+rmas_status rm_matrix_mul_t(rm_exec *e, float *dx, size_t lddx, const float *dy, size_t lddy, int n_row, const rm_matrix *w, bool add,
+                            rmas_error *err) {
+    product p = {.e = e, .w = w, .y = dx, .x = dy, .ldy = lddx, .ldx = lddy, .n_row = n_row, .chunk = T_COLUMNS};
+    if (n_row <= 0) return RMAS_OK;
+    if (!add)
+        for (int i = 0; i < n_row; i++) memset(dx + (size_t)i * lddx, 0, (size_t)w->n_in * sizeof *dx);
+    p.local_bytes = up64(T_ROWS * T_COLUMNS * sizeof(float));
+    if (!(p.local = rm_exec_local(e, p.local_bytes))) return no_memory(w, n_row, err);
+    rm_pool_run(e->pool, (w->n_in + p.chunk - 1) / p.chunk, columns_chunk, &p);
+    return RMAS_OK;
+}

@@ -1,0 +1,491 @@
+/* Every entry of every kernel table that this CPU can run, against double precision, at odd sizes and offsets, with guard words
+ * around what is written; products bitwise equal for any number of rows. "--bench" measures the same entries. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "kern/kern.h"
+#include "tensor/matrix.h"
+#include "util/mem.h"
+#include "util/rng.h"
+
+static int n_fail, n_check;
+static const char *isa;
+#define CHECK(cond, ...)                                                                                                                             \
+    do {                                                                                                                                             \
+        n_check++;                                                                                                                                   \
+        if (!(cond)) {                                                                                                                               \
+            if (++n_fail < 40) {                                                                                                                     \
+                printf("FAIL %s: ", isa);                                                                                                            \
+                printf(__VA_ARGS__);                                                                                                                 \
+                printf("\n");                                                                                                                        \
+            }                                                                                                                                        \
+        }                                                                                                                                            \
+    } while (0)
+
+static rm_rng rng;
+static void fill(float *p, size_t n, float scale) {
+    for (size_t i = 0; i < n; i++) p[i] = scale * (float)rm_rng_normal(&rng);
+}
+
+/* A buffer of n floats at an odd offset between guards. */
+enum { GUARD = 32 };
+typedef struct {
+    float *base, *p;
+    size_t n;
+} guarded;
+static guarded guard_new(size_t n, int offset) {
+    guarded g = {malloc((n + 2 * GUARD) * sizeof(float)), NULL, n};
+    if (!g.base) exit(2);
+    for (size_t i = 0; i < n + 2 * GUARD; i++) g.base[i] = 12345.0f + (float)(i % 7);
+    g.p = g.base + GUARD / 2 + offset;
+    return g;
+}
+static void guard_end(guarded g, const char *what) {
+    size_t at = (size_t)(g.p - g.base);
+    bool ok = true;
+    for (size_t i = 0; i < g.n + 2 * GUARD; i++)
+        if ((i < at || i >= at + g.n) && g.base[i] != 12345.0f + (float)(i % 7)) ok = false;
+    CHECK(ok, "%s writes outside its %zu elements", what, g.n);
+    free(g.base);
+}
+
+/* ---- row functions ------------------------------------------------------------------------------------------------------------- */
+
+typedef double (*scalar_fn)(double g, double u);
+static double f_exp(double x, double u) { return (void)u, exp(x); }
+static double f_sigmoid(double x, double u) { return (void)u, 1 / (1 + exp(-x)); }
+static double f_silu(double x, double u) { return (void)u, x / (1 + exp(-x)); }
+static double f_gelu(double x, double u) { return (void)u, 0.5 * x * (1 + erf(x * sqrt(0.5))); }
+static double f_silu_mul(double x, double u) { return u * x / (1 + exp(-x)); }
+static double f_gelu_tanh_mul(double x, double u) { return u * 0.5 * x * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x))); }
+static double f_sigmoid_mul(double x, double u) { return u / (1 + exp(-x)); }
+static double f_add(double x, double u) { return x + u; }
+static double f_mul(double x, double u) { return x * u; }
+
+static void check_map(const char *name, void (*f1)(float *, const float *, size_t), void (*f2)(float *, const float *, const float *, size_t),
+                      scalar_fn ref, double tolerance) {
+    double floor_ = ref == f_gelu ? 0.2 : 1e-7; /* gelu cancels for negative arguments: absolute there */
+    static const int sizes[] = {0, 1, 3, 15, 16, 17, 33, 100, 1000};
+    for (size_t k = 0; k < RM_COUNT(sizes); k++) {
+        size_t n = (size_t)sizes[k];
+        guarded y = guard_new(n, (int)k % 5);
+        float a[1000], b[1000];
+        fill(a, n, k % 3 == 0 ? 20.0f : 2.0f);
+        fill(b, n, 3.0f);
+        if (f1)
+            f1(y.p, a, n);
+        else
+            f2(y.p, a, b, n);
+        for (size_t i = 0; i < n; i++) {
+            double want = ref(a[i], b[i]), scale = fabs(want) + floor_ * (f1 ? 1 : fabs(b[i])) * (1 + fabs(a[i]));
+            if (fabs(want) < 1e-30) continue;
+            CHECK(fabs(y.p[i] - want) <= tolerance * scale, "%s(%g, %g) = %.9g, expected %.9g", name, a[i], b[i], y.p[i], want);
+        }
+        guard_end(y, name);
+    }
+}
+
+static void check_rows(const rm_kern *k) {
+    check_map("exp", k->exp, NULL, f_exp, 3e-7);
+    check_map("sigmoid", k->sigmoid, NULL, f_sigmoid, 4e-7);
+    check_map("silu", k->silu, NULL, f_silu, 4e-7);
+    check_map("gelu", k->gelu, NULL, f_gelu, 1e-6);
+    check_map("add", NULL, k->add, f_add, 1e-7);
+    check_map("mul", NULL, k->mul, f_mul, 1e-7);
+    check_map("silu_mul", NULL, k->silu_mul, f_silu_mul, 5e-7);
+    check_map("gelu_tanh_mul", NULL, k->gelu_tanh_mul, f_gelu_tanh_mul, 3e-6);
+    check_map("sigmoid_mul", NULL, k->sigmoid_mul, f_sigmoid_mul, 5e-7);
+    float special[5] = {NAN, 1000.0f, -1000.0f, INFINITY, -INFINITY}, out[5];
+    k->exp(out, special, 5);
+    CHECK(isnan(out[0]) && isinf(out[1]) && out[2] == 0 && isinf(out[3]) && out[4] == 0, "exp of special values: %g %g %g %g %g", out[0], out[1],
+          out[2], out[3], out[4]);
+    static const size_t sizes[] = {1, 2, 15, 16, 17, 60, 896, 1000};
+    for (size_t j = 0; j < RM_COUNT(sizes); j++) {
+        size_t n = sizes[j];
+        float *x = malloc(n * 4), *w = malloc(n * 4), *b = malloc(n * 4);
+        fill(x, n, 2.0f);
+        fill(w, n, 1.0f);
+        fill(b, n, 1.0f);
+        for (size_t i = 0; i < n; i++) x[i] += 5.0f;
+        double ss = 0, mean = 0, var = 0, dot = 0, top = -1e30, sum = 0;
+        for (size_t i = 0; i < n; i++) ss += (double)x[i] * x[i], mean += x[i] / (double)n, dot += (double)x[i] * w[i], top = fmax(top, x[i]);
+        for (size_t i = 0; i < n; i++) var += (x[i] - mean) * (x[i] - mean) / (double)n, sum += exp(x[i] - top);
+        CHECK(fabs(k->dot(x, w, n) - dot) < 1e-6 * sqrt(ss * (double)n), "dot of %zu: %g, expected %g", n, k->dot(x, w, n), dot);
+        guarded y = guard_new(n, (int)j % 3);
+        k->rms_norm(y.p, x, w, n, 1e-6f);
+        for (size_t i = 0; i < n; i++) {
+            double want = x[i] / sqrt(ss / (double)n + 1e-6) * w[i];
+            CHECK(fabs(y.p[i] - want) < 1e-6 * (1 + fabs(want)), "rms_norm %zu/%zu: %g, expected %g", i, n, y.p[i], want);
+        }
+        k->layer_norm(y.p, x, w, b, n, 1e-5f);
+        for (size_t i = 0; i < n; i++) {
+            double want = (x[i] - mean) / sqrt(var + 1e-5) * w[i] + b[i];
+            CHECK(fabs(y.p[i] - want) < 3e-6 * (1 + fabs(want)) || n == 1, "layer_norm %zu/%zu: %g, expected %g", i, n, y.p[i], want);
+        }
+        k->l2_norm(y.p, x, n, 1e-6f, 0.5f);
+        for (size_t i = 0; i < n; i++) {
+            double want = x[i] / sqrt(ss + 1e-6) * 0.5;
+            CHECK(fabs(y.p[i] - want) < 1e-6, "l2_norm %zu/%zu: %g, expected %g", i, n, y.p[i], want);
+        }
+        k->softmax(y.p, x, n);
+        for (size_t i = 0; i < n; i++) {
+            double want = exp(x[i] - top) / sum;
+            CHECK(fabs(y.p[i] - want) < 1e-6 * want + 1e-12, "softmax %zu/%zu: %g, expected %g", i, n, y.p[i], want);
+        }
+        memcpy(y.p, w, n * 4);
+        k->axpy(y.p, 1.5f, x, n);
+        for (size_t i = 0; i < n; i++) CHECK(fabs(y.p[i] - (w[i] + 1.5 * x[i])) < 1e-5, "axpy %zu/%zu", i, n);
+        guard_end(y, "a norm");
+        free(x);
+        free(w);
+        free(b);
+    }
+}
+
+/* ---- rope, convolution, attention, delta rule -------------------------------------------------------------------------------------- */
+
+static void check_rope(const rm_kern *k) {
+    for (int half = 1; half <= 40; half += 3) {
+        float x[80], y[80], cs[80];
+        fill(x, 80, 1);
+        for (int j = 0; j < half; j++) cs[j] = (float)cos(j * 0.3), cs[half + j] = (float)sin(j * 0.3);
+        for (int adjacent = 0; adjacent < 2; adjacent++) {
+            memcpy(y, x, sizeof y);
+            k->rope(y, cs, half, adjacent);
+            for (int j = 0; j < half; j++) {
+                int a = adjacent ? 2 * j : j, b = adjacent ? 2 * j + 1 : j + half;
+                double ya = (double)x[a] * cs[j] - (double)x[b] * cs[half + j], yb = (double)x[b] * cs[j] + (double)x[a] * cs[half + j];
+                CHECK(fabs(y[a] - ya) < 1e-6 && fabs(y[b] - yb) < 1e-6, "rope half %d adjacent %d pair %d", half, adjacent, j);
+            }
+            for (int j = 2 * half; j < 80; j++) CHECK(y[j] == x[j], "rope writes past its pairs");
+        }
+    }
+    for (size_t n = 1; n < 40; n += 6) {
+        float rows[4][40], w[160];
+        fill(&rows[0][0], 160, 1);
+        fill(w, 160, 1);
+        const float *x[4] = {rows[0], rows[1], rows[2], rows[3]};
+        guarded y = guard_new(n, 1);
+        k->conv4_silu(y.p, x, w, n);
+        for (size_t c = 0; c < n; c++) {
+            double s = 0;
+            for (int i = 0; i < 4; i++) s += (double)w[c * 4 + (size_t)i] * x[i][c];
+            CHECK(fabs(y.p[c] - f_silu(s, 0)) < 2e-6, "conv4_silu %zu/%zu", c, n);
+        }
+        guard_end(y, "conv4_silu");
+    }
+}
+
+enum { N_KEY = 150, MAX_D = 256 };
+
+static void check_attention(const rm_kern *k, int d, int n_q, bool half, int window) {
+    int n_block = (N_KEY + RM_KV_BLOCK - 1) / RM_KV_BLOCK;
+    size_t each = (size_t)d * RM_KV_BLOCK;
+    float *kt = calloc(each * (size_t)n_block, 4), *v = calloc(each * (size_t)n_block, 4), *q = malloc((size_t)(n_q * d) * 4);
+    uint16_t *kh = calloc(each * (size_t)n_block, 2), *vh = calloc(each * (size_t)n_block, 2);
+    fill(q, (size_t)(n_q * d), 1);
+    fill(kt, each * (size_t)n_block, 1);
+    fill(v, each * (size_t)n_block, 1);
+    if (half) {
+        k->to_half(kh, kt, each * (size_t)n_block);
+        k->to_half(vh, v, each * (size_t)n_block);
+    }
+    float *o = calloc((size_t)(n_q * d), 4), *one = calloc((size_t)(n_q * d), 4), m[16], l[16], m1[16], l1[16];
+    for (int i = 0; i < n_q; i++) m[i] = m1[i] = -INFINITY, l[i] = l1[i] = 0;
+    for (int b = 0; b < n_block; b++) {
+        int from[16], to[16];
+        for (int i = 0; i < n_q; i++) { /* query i sits at position N_KEY - n_q + i */
+            int pos = N_KEY - n_q + i, first = window ? pos - window + 1 : 0;
+            from[i] = first - b * RM_KV_BLOCK < 0 ? 0 : first - b * RM_KV_BLOCK;
+            to[i] = pos + 1 - b * RM_KV_BLOCK > RM_KV_BLOCK ? RM_KV_BLOCK : pos + 1 - b * RM_KV_BLOCK;
+        }
+        rm_attn a = {.d = d,
+                     .n_q = n_q,
+                     .scale = 0.3f,
+                     .half = half,
+                     .q = q,
+                     .ldq = (size_t)d,
+                     .from = from,
+                     .to = to,
+                     .o = o,
+                     .ldo = (size_t)d,
+                     .m = m,
+                     .l = l};
+        a.k = half ? (const void *)(kh + each * (size_t)b) : kt + each * (size_t)b;
+        a.v = half ? (const void *)(vh + each * (size_t)b) : v + each * (size_t)b;
+        k->attn_block(&a);
+        for (int i = 0; i < n_q; i++) { /* the same one by one */
+            rm_attn s = a;
+            s.n_q = 1, s.q = q + (size_t)(i * d), s.from = from + i, s.to = to + i, s.o = one + (size_t)(i * d), s.m = m1 + i, s.l = l1 + i;
+            k->attn_block(&s);
+        }
+    }
+    k->attn_finish(o, (size_t)d, l, n_q, d);
+    k->attn_finish(one, (size_t)d, l1, n_q, d);
+    CHECK(memcmp(o, one, (size_t)(n_q * d) * 4) == 0, "attention d %d: %d queries together differ from one by one", d, n_q);
+    for (int i = 0; i < n_q; i++) {
+        double p[N_KEY], top = -1e30, sum = 0;
+        int pos = N_KEY - n_q + i, first = window && pos - window + 1 > 0 ? pos - window + 1 : 0;
+        for (int j = first; j <= pos; j++) {
+            p[j] = 0;
+            for (int c = 0; c < d; c++) p[j] += 0.3 * q[i * d + c] * kt[each * (size_t)(j / 64) + (size_t)(c * 64 + j % 64)];
+            top = fmax(top, p[j]);
+        }
+        for (int j = first; j <= pos; j++) sum += p[j] = exp(p[j] - top);
+        for (int c = 0; c < d; c++) {
+            double want = 0;
+            for (int j = first; j <= pos; j++) want += p[j] / sum * v[each * (size_t)(j / 64) + (size_t)((j % 64) * d + c)];
+            CHECK(fabs(o[i * d + c] - want) < (half ? 2e-2 : 2e-5), "attention d %d query %d element %d: %g, expected %g", d, i, c, o[i * d + c],
+                  want);
+        }
+    }
+    free(kt), free(v), free(q), free(kh), free(vh), free(o), free(one);
+}
+
+static void check_delta(const rm_kern *k, int dk, int dv) {
+    enum { T = 7 };
+    float *q = malloc((size_t)(T * dk) * 4), *key = malloc((size_t)(T * dk) * 4), *v = malloc((size_t)(T * dv) * 4), decay[T], beta[T];
+    fill(q, (size_t)(T * dk), 0.3f);
+    fill(key, (size_t)(T * dk), 0.3f);
+    fill(v, (size_t)(T * dv), 1);
+    for (int t = 0; t < T; t++) decay[t] = 0.9f - 0.05f * (float)t, beta[t] = 0.3f + 0.05f * (float)t;
+    guarded s = guard_new((size_t)(dk * dv), 0), o = guard_new((size_t)(T * dv), 3);
+    float *s1 = calloc((size_t)(dk * dv), 4), *o1 = malloc((size_t)(T * dv) * 4);
+    double *S = calloc((size_t)(dk * dv), sizeof *S);
+    memset(s.p, 0, s.n * 4);
+    rm_delta a = {dk, dv, T, s.p, q, key, v, (size_t)dk, (size_t)dk, (size_t)dv, decay, beta, 1, o.p, (size_t)dv};
+    k->delta_rule(&a);
+    for (int t = 0; t < T; t++) {
+        rm_delta b = {dk, dv, 1, s1, q + t * dk, key + t * dk, v + t * dv, 1, 1, 1, decay + t, beta + t, 1, o1 + t * dv, 1};
+        k->delta_rule(&b);
+        for (int c = 0; c < dv; c++) {
+            double u = 0, out = 0;
+            for (int i = 0; i < dk; i++) u += (S[i * dv + c] *= decay[t]) * key[t * dk + i];
+            u = beta[t] * (v[t * dv + c] - u);
+            for (int i = 0; i < dk; i++) out += (S[i * dv + c] += key[t * dk + i] * u) * q[t * dk + i];
+            CHECK(fabs(o.p[t * dv + c] - out) < 2e-5, "delta_rule %d x %d token %d column %d: %g, expected %g", dk, dv, t, c, o.p[t * dv + c], out);
+        }
+    }
+    CHECK(memcmp(s.p, s1, s.n * 4) == 0 && memcmp(o.p, o1, o.n * 4) == 0, "delta_rule %d x %d: tokens together differ from one by one", dk, dv);
+    guard_end(s, "delta_rule");
+    guard_end(o, "delta_rule");
+    free(q), free(key), free(v), free(s1), free(o1), free(S);
+}
+
+/* ---- products, through rm_matrix --------------------------------------------------------------------------------------------------- */
+
+/* Random blocks of any type: bytes, but scales that are moderate f16 numbers. */
+static void random_blocks(rm_dtype t, uint8_t *p, size_t n_row, size_t n_in) {
+    const rm_dtype_info *f = rm_dtype_get(t);
+    size_t n = n_row * n_in / (size_t)f->block_elems;
+    for (size_t i = 0; i < n * (size_t)f->block_bytes; i++) p[i] = (uint8_t)rm_rng_u64(&rng);
+    for (size_t b = 0; b < n; b++, p += f->block_bytes) {
+        uint16_t d = rm_f32_to_f16(0.01f * (1 + (float)rm_rng_double(&rng))), m = rm_f32_to_f16(-0.05f * (float)rm_rng_double(&rng));
+        uint16_t pos = rm_f32_to_f16(0.01f * (float)rm_rng_double(&rng));
+        if (t == RM_F32) {
+            float v = (float)rm_rng_normal(&rng);
+            memcpy(p, &v, 4);
+        } else if (t == RM_F16 || t == RM_BF16) {
+            float v = (float)rm_rng_normal(&rng);
+            uint16_t h = t == RM_F16 ? rm_f32_to_f16(v) : rm_f32_to_bf16(v);
+            memcpy(p, &h, 2);
+        } else if (t == RM_Q2_K) {
+            memcpy(p + 80, &d, 2), memcpy(p + 82, &pos, 2);
+        } else if (t == RM_Q3_K) {
+            memcpy(p + 108, &d, 2);
+        } else if (t == RM_Q6_K) {
+            memcpy(p + 208, &d, 2);
+        } else {
+            memcpy(p, &d, 2);
+            if (t == RM_Q4_1 || t == RM_Q5_1) memcpy(p + 2, &m, 2);
+            if (t == RM_Q4_K || t == RM_Q5_K) memcpy(p + 2, &pos, 2);
+        }
+    }
+}
+
+static const rm_dtype TYPES[] = {RM_F32,  RM_F16,    RM_BF16, RM_Q4_0, RM_Q4_1, RM_Q5_0, RM_Q5_1,
+                                 RM_Q8_0, RM_IQ4_NL, RM_Q2_K, RM_Q3_K, RM_Q4_K, RM_Q5_K, RM_Q6_K};
+static const int ROWS[] = {1, 2, 3, 4, 5, 6, 7, 16, 37};
+
+static void check_matrix(rm_exec *e, rm_dtype type, int n_out, int n_in, rm_precision precision) {
+    enum { MAX_ROW = 37 };
+    const rm_dtype_info *info = rm_dtype_get(type);
+    size_t bytes = rm_dtype_row_bytes(type, (size_t)n_in) * (size_t)n_out;
+    uint8_t *mem = malloc(bytes + 64), *data = mem + 2; /* misaligned */
+    float *W = malloc((size_t)n_out * (size_t)n_in * 4), *row = malloc((size_t)n_in * 4);
+    random_blocks(type, data, (size_t)n_out, (size_t)n_in);
+    for (int o = 0; o < n_out; o++)
+        rm_dequant(type, data + rm_dtype_row_bytes(type, (size_t)n_in) * (size_t)o, W + (size_t)o * (size_t)n_in, (size_t)n_in);
+    rm_tensor t = {.name = "test", .dtype = type, .n_dim = 2, .dim = {n_out, n_in}, .data = data, .n_bytes = bytes};
+    const rm_tensor *parts[1] = {&t};
+    rm_matrix *w;
+    rmas_error err;
+    if (rm_matrix_new(&w, e, parts, 1, precision, &err) != RMAS_OK) {
+        CHECK(false, "%s %d x %d: %s", info->name, n_out, n_in, err.msg);
+        free(mem), free(W), free(row);
+        return;
+    }
+    for (int o = 0; o < n_out; o += 1 + n_out / 7) {
+        rm_matrix_row(w, o, row);
+        CHECK(memcmp(row, W + (size_t)o * (size_t)n_in, (size_t)n_in * 4) == 0, "%s %d x %d: row %d is not what rm_dequant gives", info->name, n_out,
+              n_in, o);
+    }
+    size_t ldx = (size_t)n_in + 3, ldy = (size_t)n_out + 5;
+    float *x = malloc(MAX_ROW * ldx * 4), *bias = malloc((size_t)n_out * 4);
+    float *first = malloc(MAX_ROW * ldy * 4);
+    fill(x, MAX_ROW * ldx, 1);
+    fill(bias, (size_t)n_out, 1);
+    for (size_t k = 0; k < RM_COUNT(ROWS); k++) {
+        int n_row = ROWS[RM_COUNT(ROWS) - 1 - k];
+        guarded y = guard_new((size_t)(n_row - 1) * ldy + (size_t)n_out, (int)k % 3);
+        rmas_status s = rm_matrix_mul(e, y.p, ldy, x, ldx, n_row, w, bias, &err);
+        CHECK(s == RMAS_OK, "%s: product fails", info->name);
+        for (int i = 0; i < n_row; i++) {
+            const float *yi = y.p + (size_t)i * ldy, *fi = first + (size_t)i * ldy;
+            if (k == 0) {
+                memcpy(first + (size_t)i * ldy, yi, (size_t)n_out * 4);
+                for (int o = 0; o < n_out; o++) {
+                    double want = bias[o], scale = 1e-3;
+                    for (int c = 0; c < n_in; c++) {
+                        double term = (double)x[(size_t)i * ldx + (size_t)c] * W[(size_t)o * (size_t)n_in + (size_t)c];
+                        want += term;
+                        scale += term * term;
+                    }
+                    scale = sqrt(scale);
+                    bool rough = precision == RM_NATIVE && type != RM_F32 && type != RM_F16;
+                    CHECK(fabs(yi[o] - want) < (rough ? 0.03 : 3e-6) * scale + 1e-5, "%s %d x %d row %d out %d: %g, expected %g (scale %g)",
+                          info->name, n_out, n_in, i, o, yi[o], want, scale);
+                }
+            } else {
+                CHECK(memcmp(yi, fi, (size_t)n_out * 4) == 0, "%s %d x %d: row %d of %d differs from the same row of 37", info->name, n_out, n_in, i,
+                      n_row);
+            }
+        }
+        if (n_row > 1) /* between the rows nothing may be written */
+            for (size_t c = (size_t)n_out; c < ldy; c++) CHECK(y.p[c] > 12344.0f && y.p[c] < 12352.0f, "%s: writes between rows", info->name);
+        guard_end(y, info->name);
+    }
+    /* the gradient */
+    enum { G = 9 };
+    float *dy = malloc(G * ldy * 4);
+    fill(dy, G * ldy, 1);
+    guarded dx = guard_new((G - 1) * ldx + (size_t)n_in, 1), d1 = guard_new((size_t)n_in, 1);
+    rm_matrix_mul_t(e, dx.p, ldx, dy, ldy, G, w, false, &err);
+    for (int i = 0; i < G; i++) {
+        rm_matrix_mul_t(e, d1.p, ldx, dy + (size_t)i * ldy, ldy, 1, w, false, &err);
+        CHECK(memcmp(d1.p, dx.p + (size_t)i * ldx, (size_t)n_in * 4) == 0, "%s: mul_t of one row differs", info->name);
+        for (int c = 0; c < n_in && i < 2; c++) {
+            double want = 0, scale = 0;
+            for (int o = 0; o < n_out; o++) {
+                double term = (double)dy[(size_t)i * ldy + (size_t)o] * W[(size_t)o * (size_t)n_in + (size_t)c];
+                want += term;
+                scale += term * term;
+            }
+            CHECK(fabs(dx.p[(size_t)i * ldx + (size_t)c] - want) < 3e-6 * sqrt(scale) + 1e-5, "%s %d x %d mul_t row %d column %d", info->name, n_out,
+                  n_in, i, c);
+        }
+    }
+    guard_end(dx, "mul_t");
+    guard_end(d1, "mul_t");
+    rm_matrix_free(w);
+    free(mem), free(W), free(row), free(x), free(bias), free(first), free(dy);
+}
+
+static void check_products(const rm_kern *k) {
+    rm_exec *e;
+    rmas_error err;
+    if (rm_exec_new(&e, 2, k->name, &err) != RMAS_OK) {
+        CHECK(false, "%s", err.msg);
+        return;
+    }
+    for (size_t i = 0; i < RM_COUNT(TYPES); i++) {
+        int unit = rm_dtype_get(TYPES[i])->block_elems;
+        for (int p = 0; p < 2; p++) {
+            check_matrix(e, TYPES[i], 70, unit == 1 ? 45 : unit, (rm_precision)p);
+            check_matrix(e, TYPES[i], 129, unit == 1 ? 160 : unit == 32 ? 1120 : 1280, (rm_precision)p);
+        }
+    }
+    rm_exec_free(e);
+}
+
+/* ---- measuring ------------------------------------------------------------------------------------------------------------------------ */
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void bench_matrix(rm_exec *e, rm_dtype type, int n_out, int n_in, rm_precision precision) {
+    enum { MAX_ROW = 256, COPIES = 8 };
+    size_t bytes = rm_dtype_row_bytes(type, (size_t)n_in) * (size_t)n_out;
+    uint8_t *data = aligned_alloc(64, (bytes + 63) / 64 * 64);
+    random_blocks(type, data, (size_t)n_out, (size_t)n_in);
+    rm_tensor t = {.name = "bench", .dtype = type, .n_dim = 2, .dim = {n_out, n_in}, .data = data, .n_bytes = bytes};
+    const rm_tensor *parts[1] = {&t};
+    rm_matrix *w[COPIES]; /* more than the caches hold, as in a model */
+    rmas_error err;
+    double t0 = now();
+    for (int i = 0; i < COPIES; i++)
+        if (rm_matrix_new(&w[i], e, parts, 1, precision, &err) != RMAS_OK) exit(2);
+    double load = (now() - t0) / COPIES;
+    float *x = malloc((size_t)MAX_ROW * (size_t)n_in * 4), *y = malloc((size_t)MAX_ROW * (size_t)n_out * 4);
+    fill(x, (size_t)MAX_ROW * (size_t)n_in, 1);
+    printf("%-8s %-6s %-6s %5d x %5d  load %6.1f ms", e->kern ? e->kern->name : "", rm_dtype_get(type)->name,
+           precision == RM_EXACT ? "exact" : "native", n_out, n_in, load * 1e3);
+    static const int rows[] = {1, 4, 16, 256};
+    for (size_t k = 0; k < RM_COUNT(rows); k++) {
+        double best = 1e9;
+        for (int rep = 0; rep < (rows[k] == 256 ? 2 : 5); rep++) {
+            t0 = now();
+            for (int i = 0; i < COPIES; i++) rm_matrix_mul(e, y, (size_t)n_out, x, (size_t)n_in, rows[k], w[i], NULL, &err);
+            t0 = (now() - t0) / COPIES;
+            if (t0 < best) best = t0;
+        }
+        printf("  | %3d: %8.1f us %6.1f GB/s %7.1f Gop/s", rows[k], best * 1e6, (double)bytes / best * 1e-9,
+               2.0 * rows[k] * n_out * (double)n_in / best * 1e-9);
+    }
+    printf("\n");
+    for (int i = 0; i < COPIES; i++) rm_matrix_free(w[i]);
+    free(data), free(x), free(y);
+}
+
+static void bench(const rm_kern *k, int argc, char **argv) {
+    rm_exec *e;
+    int n_thread = argc > 3 ? atoi(argv[3]) : 2;
+    if (rm_exec_new(&e, n_thread, k->name, NULL) != RMAS_OK) return;
+    for (size_t i = 0; i < RM_COUNT(TYPES); i++) {
+        if (argc > 4 && strcmp(argv[4], rm_dtype_get(TYPES[i])->name) != 0) continue;
+        bench_matrix(e, TYPES[i], 4864, 1024, RM_NATIVE);
+        if (argc > 5) bench_matrix(e, TYPES[i], 1024, 4864, RM_NATIVE);
+        if (argc > 5) bench_matrix(e, TYPES[i], 4864, 1024, RM_EXACT);
+    }
+    rm_exec_free(e);
+}
+
+int main(int argc, char **argv) {
+    rng = rm_rng_make(1, 1);
+    const rm_kern *k;
+    if (argc > 1 && strcmp(argv[1], "--bench") == 0) { /* --bench [ISA [THREADS [TYPE [more]]]] */
+        for (int i = 0; (k = rm_kern_at(i)); i++)
+            if (argc < 3 || strcmp(argv[2], k->name) == 0) bench(k, argc, argv);
+        return 0;
+    }
+    for (int i = 0; (k = rm_kern_at(i)); i++) {
+        isa = k->name;
+        check_rows(k);
+        check_rope(k);
+        static const int dims[] = {8, 10, 16, 24, 64, 80, 128, 256};
+        for (size_t j = 0; j < RM_COUNT(dims); j++)
+            for (int n_q = 1; n_q <= 9; n_q += n_q < 5 ? 1 : 4) check_attention(k, dims[j], n_q, j & 1, n_q == 3 ? 70 : 0);
+        check_delta(k, 12, 12);
+        check_delta(k, 16, 80);
+        check_delta(k, 128, 128);
+        check_products(k);
+    }
+    printf("checkkern: %d passed, %d failed\n", n_check - n_fail, n_fail);
+    return n_fail != 0;
+}
