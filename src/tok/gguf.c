@@ -41,12 +41,13 @@ static rmas_status read_tokens(reader *r) {
     if (n <= 0 || n > INT32_MAX / 2) return malformed(r, "tokens", "no tokens in this file");
     if (n_type >= 0 && n_type != n) return malformed(r, "token_type", "not one type for each token");
     r->n_token = (int)n;
+    const rm_gguf_array *tokens = rm_gguf_array_find(r->g, k_tokens), *types = rm_gguf_array_find(r->g, k_type);
     if (!rm_vocab_reserve(&t->vocab, (size_t)n * 8, (size_t)n)) return no_memory(r);
     for (int32_t i = 0; i < (int32_t)n; i++) {
         rm_span s;
         int64_t type = NORMAL;
-        if (!rm_gguf_array_str(r->g, k_tokens, i, &s)) return malformed(r, "tokens", "not an array of strings");
-        if (n_type >= 0 && !rm_gguf_array_int(r->g, k_type, i, &type)) return malformed(r, "token_type", "not an array of integers");
+        if (!rm_gguf_item_str(tokens, i, &s)) return malformed(r, "tokens", "not an array of strings");
+        if (n_type >= 0 && !rm_gguf_item_int(types, i, &type)) return malformed(r, "token_type", "not an array of integers");
         if (type == UNUSED) continue; /* stands for an id that the model has and the tokenizer has not */
         if (type == UNKNOWN || type == CONTROL || type == USER_DEFINED) {
             rm_added_token *x = rm_tok_add_token(t, s.s, s.n, i);
@@ -66,11 +67,12 @@ static rmas_status read_merges(reader *r) {
     static const char key[] = "tokenizer.ggml.merges";
     int64_t n = rm_gguf_array_len(r->g, key);
     if (n < 0) return malformed(r, "merges", "no merges in this file");
+    const rm_gguf_array *merges = rm_gguf_array_find(r->g, key);
     rm_merge_reader m = {.vocab = &r->t->vocab, .name = r->t->name};
     rmas_status s = rm_merges_reserve(&m, (size_t)n + 64) ? RMAS_OK : no_memory(r);
     for (int64_t i = 0; i < n && s == RMAS_OK; i++) {
         rm_span x;
-        s = rm_gguf_array_str(r->g, key, i, &x) ? rm_merges_joined(&m, x.s, x.n, r->err) : malformed(r, "merges", "not an array of strings");
+        s = rm_gguf_item_str(merges, i, &x) ? rm_merges_joined(&m, x.s, x.n, r->err) : malformed(r, "merges", "not an array of strings");
     }
     if (s == RMAS_OK) s = rm_merges_finish(&m, &r->t->bpe.merges, r->err);
     rm_merges_free(&m);
@@ -98,11 +100,12 @@ static rmas_status read_scores(reader *r) {
     static const char key[] = "tokenizer.ggml.scores";
     rm_tok *t = r->t;
     if (rm_gguf_array_len(r->g, key) != r->n_token) return malformed(r, "scores", "not one score for each token");
+    const rm_gguf_array *scores = rm_gguf_array_find(r->g, key);
     t->bpe.score_rank = rm_array((size_t)r->n_token, sizeof *t->bpe.score_rank);
     if (!t->bpe.score_rank) return no_memory(r);
     for (int i = 0; i < r->n_token; i++) {
         double score;
-        if (!rm_gguf_array_float(r->g, key, i, &score)) return malformed(r, "scores", "not an array of numbers");
+        if (!rm_gguf_item_float(scores, i, &score)) return malformed(r, "scores", "not an array of numbers");
         t->bpe.score_rank[i] = rm_bpe_score_rank((float)score);
     }
     return RMAS_OK;

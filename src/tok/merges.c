@@ -29,9 +29,11 @@ static rmas_status flush(rm_merge_reader *r, rmas_error *err) {
         hash[k][1] = rm_text_hash(s + a, b);
         hash[k][2] = rm_text_hash(s, a + b);
         if (ids->slot)
-            for (int j = 0; j < 3; j++) rm_id_table_prefetch(ids, hash[k][j]);
+            for (int j = 0; j < 3; j++) rm_id_table_prefetch_slot(ids, hash[k][j]);
         s += a + b;
     }
+    for (int k = 0; ids->slot && k < r->n_pending * 3; k++) rm_id_table_prefetch_place(ids, r->vocab, hash[k / 3][k % 3]);
+    for (int k = 0; ids->slot && k < r->n_pending * 3; k++) rm_id_table_prefetch_text(ids, r->vocab, hash[k / 3][k % 3]);
     s = rm_str(&r->text);
     for (int k = 0; k < r->n_pending; k++) {
         size_t a = r->pending[k].n_left, b = r->pending[k].n_right;

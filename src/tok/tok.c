@@ -143,7 +143,7 @@ static void find_bytes(rm_tok *t) {
 static bool describe(rm_tok *t) {
     rm_strbuf b = {0};
     int n_token = 0;
-    for (int i = 0; i < t->vocab.n_id; i++) n_token += t->vocab.off[i] != RM_NO_TEXT && !(t->flags[i] & RM_ID_ADDED);
+    for (int i = 0; i < t->vocab.n_id; i++) n_token += t->vocab.place[i].off != RM_NO_TEXT && !(t->flags[i] & RM_ID_ADDED);
     const char *kind = t->bpe.byte_level      ? "byte-level BPE"
                        : t->bpe.score_rank    ? "BPE by scores with byte fallback"
                        : t->bpe.byte_fallback ? "BPE with byte fallback"

@@ -34,6 +34,19 @@ uint64_t rm_text_hash(const char *s, size_t n) {
     return rm_mix64(h ^ x);
 }
 
+/* memcmp without the call: tokens are short. */
+static inline bool same(const char *a, const char *b, size_t n) {
+    for (; n >= 8; a += 8, b += 8, n -= 8) {
+        uint64_t x, y;
+        memcpy(&x, a, 8);
+        memcpy(&y, b, 8);
+        if (x != y) return false;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (a[i] != b[i]) return false;
+    return true;
+}
+
 bool rm_id_table_init(rm_id_table *t, size_t n) {
     size_t slots = 16;
     while (slots / 3 * 2 < n) slots *= 2;
@@ -54,7 +67,7 @@ int32_t rm_id_table_find(const rm_id_table *t, const rm_vocab *v, const char *s,
         if (!x) return -1;
         if ((x ^ hash) >> 32) continue;
         int32_t id = (int32_t)(uint32_t)x - 1;
-        if (v->len[id] == n && memcmp(v->pool + v->off[id], s, n) == 0) return id;
+        if (v->place[id].len == n && same(v->pool + v->place[id].off, s, n)) return id;
     }
 }
 
@@ -68,7 +81,8 @@ int rm_id_table_add(rm_id_table *t, const rm_vocab *v, int32_t id, uint64_t hash
         }
         if ((x ^ hash) >> 32) continue;
         *old = (int32_t)(uint32_t)x - 1;
-        if (v->len[*old] == v->len[id] && memcmp(v->pool + v->off[*old], v->pool + v->off[id], v->len[id]) == 0) return 1;
+        if (v->place[*old].len == v->place[id].len && memcmp(v->pool + v->place[*old].off, v->pool + v->place[id].off, v->place[id].len) == 0)
+            return 1;
     }
     return -1;
 }
@@ -109,20 +123,17 @@ bool rm_vocab_add(rm_vocab *v, uint32_t off, size_t n, int32_t id) {
 
 static bool grow_ids(rm_vocab *v, int n_id) {
     if (n_id <= v->n_id) return true;
-    uint32_t *off = rm_realloc_array(v->off, (size_t)n_id, sizeof *off);
-    if (off) v->off = off;
-    uint32_t *len = rm_realloc_array(v->len, (size_t)n_id, sizeof *len);
-    if (len) v->len = len;
-    if (!off || !len) return false;
-    for (int i = v->n_id; i < n_id; i++) off[i] = RM_NO_TEXT, len[i] = 0;
+    rm_place *p = rm_realloc_array(v->place, (size_t)n_id, sizeof *p);
+    if (!p) return false;
+    v->place = p;
+    for (int i = v->n_id; i < n_id; i++) p[i] = (rm_place){RM_NO_TEXT, 0};
     v->n_id = n_id;
     return true;
 }
 
 bool rm_vocab_set(rm_vocab *v, int32_t id, uint32_t off, uint32_t len) {
     if (!grow_ids(v, id + 1)) return false;
-    v->off[id] = off;
-    v->len[id] = len;
+    v->place[id] = (rm_place){off, len};
     return true;
 }
 
@@ -132,7 +143,7 @@ static rmas_status add_block(rm_vocab *v, int first, int n, const char *name, rm
     for (int k = 0; k < n; k++) {
         const struct rm_vocab_entry *e = &v->entry[first + k];
         hash[k] = rm_text_hash(v->pool + e->off, e->len);
-        rm_id_table_prefetch(&v->ids, hash[k]);
+        rm_id_table_prefetch_slot(&v->ids, hash[k]);
         if (e->len > v->max_len) v->max_len = e->len;
     }
     for (int k = 0; k < n; k++) {
@@ -156,13 +167,12 @@ rmas_status rm_vocab_finish(rm_vocab *v, const char *name, rmas_error *err) {
     if (!grow_ids(v, max + 1) || !rm_id_table_init(&v->ids, (size_t)v->n_entry)) return rm_fail(err, RMAS_E_NOMEM, "%s: out of memory", name);
     for (int i = 0; i < v->n_entry; i++) {
         const struct rm_vocab_entry *e = &v->entry[i];
-        if (v->off[e->id] != RM_NO_TEXT) {
-            int n_a = v->len[e->id] > 60 ? 60 : (int)v->len[e->id], n_b = e->len > 60 ? 60 : (int)e->len;
-            return rm_fail(err, RMAS_E_FORMAT, "%s: the vocabulary gives id %d to '%.*s' and to '%.*s'", name, e->id, n_a, v->pool + v->off[e->id],
-                           n_b, v->pool + e->off);
+        if (v->place[e->id].off != RM_NO_TEXT) {
+            int n_a = v->place[e->id].len > 60 ? 60 : (int)v->place[e->id].len, n_b = e->len > 60 ? 60 : (int)e->len;
+            return rm_fail(err, RMAS_E_FORMAT, "%s: the vocabulary gives id %d to '%.*s' and to '%.*s'", name, e->id, n_a,
+                           v->pool + v->place[e->id].off, n_b, v->pool + e->off);
         }
-        v->off[e->id] = e->off;
-        v->len[e->id] = e->len;
+        v->place[e->id] = (rm_place){e->off, e->len};
     }
     for (int i = 0; i < v->n_entry; i += BLOCK) RM_TRY(add_block(v, i, v->n_entry - i < BLOCK ? v->n_entry - i : BLOCK, name, err));
     rm_free(v->entry);
@@ -178,8 +188,7 @@ int32_t rm_vocab_find(const rm_vocab *v, const char *s, size_t n) {
 
 void rm_vocab_free(rm_vocab *v) {
     rm_free(v->pool);
-    rm_free(v->off);
-    rm_free(v->len);
+    rm_free(v->place);
     rm_free(v->entry);
     rm_id_table_free(&v->ids);
     *v = (rm_vocab){0};

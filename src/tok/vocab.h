@@ -13,6 +13,10 @@ typedef struct {
     size_t n;
 } rm_text;
 
+typedef struct {
+    uint32_t off, len; /* in the pool; off == RM_NO_TEXT: no token has this id */
+} rm_place;
+
 /* Open addressing, linear probing; a slot is (hash tag << 32 | id + 1), 0 when empty. */
 typedef struct {
     uint64_t *slot;
@@ -22,7 +26,7 @@ typedef struct {
 typedef struct {
     char *pool;
     size_t n_pool, cap_pool;
-    uint32_t *off, *len; /* by id; off == RM_NO_TEXT: no token has this id */
+    rm_place *place; /* by id */
     int n_id; /* largest id + 1 */
     rm_id_table ids; /* tokens of the model; added tokens are in a table of their own */
     size_t max_len; /* bytes of the longest token in ids */
@@ -45,8 +49,8 @@ bool rm_vocab_set(rm_vocab *v, int32_t id, uint32_t off, uint32_t len);
 void rm_vocab_free(rm_vocab *v);
 
 static inline rm_text rm_vocab_text(const rm_vocab *v, int32_t id) {
-    if (id < 0 || id >= v->n_id || v->off[id] == RM_NO_TEXT) return (rm_text){NULL, 0};
-    return (rm_text){v->pool + v->off[id], v->len[id]};
+    if (id < 0 || id >= v->n_id || v->place[id].off == RM_NO_TEXT) return (rm_text){NULL, 0};
+    return (rm_text){v->pool + v->place[id].off, v->place[id].len};
 }
 int32_t rm_vocab_find(const rm_vocab *v, const char *s, size_t n); /* id or -1 */
 
@@ -58,6 +62,16 @@ void rm_id_table_free(rm_id_table *t);
 int32_t rm_id_table_find(const rm_id_table *t, const rm_vocab *v, const char *s, size_t n, uint64_t hash);
 /* 0 added; 1 the string is there already (*old = its id); -1 hostile: too many strings share a place */
 int rm_id_table_add(rm_id_table *t, const rm_vocab *v, int32_t id, uint64_t hash, int32_t *old);
-static inline void rm_id_table_prefetch(const rm_id_table *t, uint64_t hash) { __builtin_prefetch(&t->slot[hash & t->mask]); }
+/* A look-up reads three places far apart: the slot, where the string is, the string. Who has many look-ups asks for the
+ * three beforehand, each in a round of its own. t has slots. */
+static inline void rm_id_table_prefetch_slot(const rm_id_table *t, uint64_t hash) { __builtin_prefetch(&t->slot[hash & t->mask]); }
+static inline void rm_id_table_prefetch_place(const rm_id_table *t, const rm_vocab *v, uint64_t hash) {
+    uint64_t x = t->slot[hash & t->mask];
+    if (x) __builtin_prefetch(&v->place[(uint32_t)x - 1]);
+}
+static inline void rm_id_table_prefetch_text(const rm_id_table *t, const rm_vocab *v, uint64_t hash) {
+    uint64_t x = t->slot[hash & t->mask];
+    if (x) __builtin_prefetch(v->pool + v->place[(uint32_t)x - 1].off);
+}
 
 #endif

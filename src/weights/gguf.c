@@ -10,7 +10,7 @@
 enum { T_U8, T_I8, T_U16, T_I16, T_U32, T_I32, T_F32, T_BOOL, T_STRING, T_ARRAY, T_U64, T_I64, T_F64, T_COUNT };
 static const uint8_t type_bytes[T_COUNT] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8}; /* 0: of variable length */
 
-typedef struct {
+typedef struct rm_gguf_array {
     rm_span key;
     int type; /* of the value, or of the elements of an array */
     bool array;
@@ -119,27 +119,28 @@ int64_t rm_gguf_array_len(const rm_gguf *g, const char *key) {
     return e && e->array ? (int64_t)e->count : -1;
 }
 
-static const entry *find_element(const rm_gguf *g, const char *key, int64_t i) {
+const rm_gguf_array *rm_gguf_array_find(const rm_gguf *g, const char *key) {
     const entry *e = find(g, key);
-    return e && e->array && i >= 0 && (uint64_t)i < e->count ? e : NULL;
+    return e && e->array ? e : NULL;
 }
 
-bool rm_gguf_array_str(const rm_gguf *g, const char *key, int64_t i, rm_span *out) {
-    const entry *e = find_element(g, key, i);
-    if (!e || e->type != T_STRING) return false;
-    *out = string_at(e->at[i]);
+bool rm_gguf_item_str(const rm_gguf_array *a, int64_t i, rm_span *out) {
+    if (!a || i < 0 || (uint64_t)i >= a->count || a->type != T_STRING) return false;
+    *out = string_at(a->at[i]);
     return true;
 }
 
-bool rm_gguf_array_int(const rm_gguf *g, const char *key, int64_t i, int64_t *out) {
-    const entry *e = find_element(g, key, i);
-    return e && e->type != T_STRING && int_at(e->type, e->data + (uint64_t)i * type_bytes[e->type], out);
+bool rm_gguf_item_int(const rm_gguf_array *a, int64_t i, int64_t *out) {
+    return a && i >= 0 && (uint64_t)i < a->count && a->type != T_STRING && int_at(a->type, a->data + (uint64_t)i * type_bytes[a->type], out);
 }
 
-bool rm_gguf_array_float(const rm_gguf *g, const char *key, int64_t i, double *out) {
-    const entry *e = find_element(g, key, i);
-    return e && e->type != T_STRING && float_at(e->type, e->data + (uint64_t)i * type_bytes[e->type], out);
+bool rm_gguf_item_float(const rm_gguf_array *a, int64_t i, double *out) {
+    return a && i >= 0 && (uint64_t)i < a->count && a->type != T_STRING && float_at(a->type, a->data + (uint64_t)i * type_bytes[a->type], out);
 }
+
+bool rm_gguf_array_str(const rm_gguf *g, const char *key, int64_t i, rm_span *out) { return rm_gguf_item_str(rm_gguf_array_find(g, key), i, out); }
+bool rm_gguf_array_int(const rm_gguf *g, const char *key, int64_t i, int64_t *out) { return rm_gguf_item_int(rm_gguf_array_find(g, key), i, out); }
+bool rm_gguf_array_float(const rm_gguf *g, const char *key, int64_t i, double *out) { return rm_gguf_item_float(rm_gguf_array_find(g, key), i, out); }
 
 bool rm_gguf_entry(const rm_gguf *g, size_t i, rm_span *key, rm_span *raw) {
     if (i >= g->n) return false;

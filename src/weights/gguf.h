@@ -22,6 +22,12 @@ int64_t rm_gguf_array_len(const rm_gguf *g, const char *key);
 bool rm_gguf_array_str(const rm_gguf *g, const char *key, int64_t i, rm_span *out); /* O(1): an index is made on first use at open */
 bool rm_gguf_array_int(const rm_gguf *g, const char *key, int64_t i, int64_t *out);
 bool rm_gguf_array_float(const rm_gguf *g, const char *key, int64_t i, double *out);
+/* The same for many elements: the key is looked up once. NULL: no such array; the others then say false. */
+typedef struct rm_gguf_array rm_gguf_array;
+const rm_gguf_array *rm_gguf_array_find(const rm_gguf *g, const char *key);
+bool rm_gguf_item_str(const rm_gguf_array *a, int64_t i, rm_span *out);
+bool rm_gguf_item_int(const rm_gguf_array *a, int64_t i, int64_t *out);
+bool rm_gguf_item_float(const rm_gguf_array *a, int64_t i, double *out);
 
 /* Entry number i in the order of keys: its key, and all its bytes in the file. False when there are no more. */
 bool rm_gguf_entry(const rm_gguf *g, size_t i, rm_span *key, rm_span *raw);
