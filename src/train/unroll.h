@@ -1,0 +1,55 @@
+/* One sample of the outer loop through all rounds, forward and backward (training.md 5.3, 5.4, 11).
+ *
+ * A sample is a list of runs of models: teacher-forced passes over prompt and gold text, which give a cross-entropy (last
+ * agent) or states to send, and rollouts after a prompt, which give states to send. States go through the sender's inner link
+ * (frozen) and an outer link (trained) into slots of later runs. The backward pass walks the list from its end; a model is run
+ * again there, from the first slot on only. */
+#ifndef RM_TRAIN_UNROLL_H
+#define RM_TRAIN_UNROLL_H
+
+#include "session/grad.h"
+#include "train/trainer.h"
+
+/* What a link sent in a round. */
+typedef struct {
+    int edge, rows; /* rows 0: nothing sent */
+    float *z, *dz; /* [rows, width of the receiver]; dz: gradient, NULL in evaluations */
+} rm_message;
+
+typedef struct {
+    int round, role; /* round from 0 */
+    bool feedback, rollout; /* rollout: after the prompt; otherwise a teacher-forced pass */
+    const rm_train_stage *stage;
+    int n, cut, prompt, n_label; /* rows of the sequence (a rollout's own steps not counted), rows cut on the left, prompt rows left */
+    int slot_at[RM_TRAIN_ROLES], slot_rows[RM_TRAIN_ROLES]; /* after the cut; at is counted with cut rows as if they were there, minus cut */
+    rm_message *slot_message[RM_TRAIN_ROLES];
+    int rows; /* states that go into links */
+    int all_rows; /* of `hidden`: states that were there to send */
+    float *hidden, *inner; /* [all_rows, d], [rows, d]: states, and what the inner link gives */
+    double ce, weight; /* NAN: no loss here; weight of the loss in the sample's */
+    float *d_ce; /* [rows of labels, d]: gradient of weight * ce with respect to the states from ce_at on */
+    int ce_at, ce_rows;
+} rm_unroll_run;
+
+typedef struct {
+    rm_team *team;
+    const rm_train_options *o;
+    rm_trainer *trainer; /* links in the order of the style's edges */
+    rm_tape *tape[RM_TRAIN_ROLES]; /* by role; made when needed, shared like models */
+    const rm_outer_sample *sample;
+    rm_unroll_run *run;
+    int n_run, cap_run;
+    rm_message *message; /* [rounds * n_edge] */
+    double ce[RM_TRAIN_MAX_ROUNDS]; /* NAN: not asked for */
+    double loss;
+    char skipped[128]; /* why the sample does not count; "" if it does */
+} rm_unroll;
+
+rmas_status rm_unroll_init(rm_unroll *u, rm_team *t, const rm_train_options *o, rm_trainer *trainer, rmas_error *err);
+void rm_unroll_free(rm_unroll *u);
+/* All rounds. With gradients: rm_unroll_backward may follow. The sample must live as long as its runs are looked at. */
+rmas_status rm_unroll_forward(rm_unroll *u, const rm_outer_sample *sample, bool gradients, rmas_error *err);
+/* Adds scale times the gradients of the sample's loss to the trainer's parts by round, and marks the links used. */
+rmas_status rm_unroll_backward(rm_unroll *u, double scale, rmas_error *err);
+
+#endif
