@@ -1,9 +1,268 @@
+/* rmas train inner|outer|check: trains the links of a system. */
 #include <stdio.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "cli.h"
+#include "tensor/exec.h"
+#include "train/inner.h"
+#include "train/outer.h"
+#include "util/mem.h"
+
+typedef struct {
+    /* what is trained */
+    const char *system, *style, *design, *role, *mas_role, *task, *prompts, *date, *load_dir;
+    rm_opt_list overrides;
+    /* words of the options */
+    const char *dataset_name, *init, *recipe, *latents, *feedback, *schedule, *dtype, *link_dtype, *isa, *type;
+    int64_t thinking, question_first, shuffle, threads, final_only, rounds, checkpointing;
+    double lr, memory_gib;
+    /* which of them were given */
+    bool has_init, has_latents, has_feedback, has_final, has_rounds, has_batch, has_length, has_latent_length;
+    rm_train_options o;
+} settings;
+
+static void print_progress(void *ctx, const char *line, bool transient) {
+    bool *open = ctx; /* a transient line stands without its end */
+    bool terminal = isatty(STDERR_FILENO);
+    if (transient && !terminal) return;
+    if (*open) fprintf(stderr, "\r\033[K");
+    fprintf(stderr, transient ? "%s" : "%s\n", line);
+    *open = transient;
+}
+
+static const char *one_of(const char *s, const char *a, const char *b) { return !strcmp(s, a) ? a : !strcmp(s, b) ? b : NULL; }
+
+static rmas_status link_dtype_of(const char *s, rm_dtype *out, rmas_error *err) {
+    static const struct {
+        const char *name;
+        rm_dtype dtype;
+    } names[] = {{"bfloat16", RM_BF16}, {"bf16", RM_BF16}, {"float32", RM_F32}, {"f32", RM_F32},
+                 {"float16", RM_F16},   {"f16", RM_F16},   {"auto", RM_F32}};
+    for (size_t i = 0; i < RM_COUNT(names); i++)
+        if (!strcmp(s, names[i].name)) {
+            *out = names[i].dtype;
+            return RMAS_OK;
+        }
+    return rm_fail(err, RMAS_E_ARG, "--link_dtype %s: expected float32, bfloat16 or float16", s);
+}
+
+static rmas_status precision_of(const char *s, rm_precision *out, rmas_error *err) {
+    static const char *const exact[] = {"f32", "float32"}, *const native[] = {"native", "auto", "bfloat16", "float16"};
+    for (size_t i = 0; i < RM_COUNT(exact); i++)
+        if (!strcmp(s, exact[i])) return *out = RM_EXACT, RMAS_OK;
+    for (size_t i = 0; i < RM_COUNT(native); i++)
+        if (!strcmp(s, native[i])) return *out = RM_NATIVE, RMAS_OK;
+    return rm_fail(err, RMAS_E_ARG, "--dtype %s: expected f32 (exact) or native (as a run computes)", s);
+}
+
+/* Settings that depend on others, with the defaults of the recipe where nothing was given. */
+static rmas_status complete(settings *s, const char *loop, rm_crew_options *t, rmas_error *err) {
+    rm_train_options *o = &s->o;
+    bool inner = !strcmp(loop, "inner"), probing = o->probe != NULL;
+    if (!o->data) o->data = s->dataset_name;
+    if (!o->data) return rm_fail(err, RMAS_E_ARG, "--data FILE is needed: rows as .jsonl or .json (docs/TRAINING.md says which columns)");
+    const char *recipe = s->recipe ? s->recipe : probing ? "reference" : "rmas";
+    if (!one_of(recipe, "rmas", "reference")) return rm_fail(err, RMAS_E_ARG, "--recipe %s: expected rmas or reference", recipe);
+    bool reference = recipe[1] == 'e';
+    const char *init = s->has_init ? s->init : reference ? "random" : "aligned";
+    if (!strcmp(init, "checkpoint"))
+        o->init = RM_INIT_CHECKPOINT;
+    else if (!strcmp(init, "random"))
+        o->init = RM_INIT_RANDOM;
+    else if (!strcmp(init, "aligned"))
+        o->init = RM_INIT_ALIGNED;
+    else
+        return rm_fail(err, RMAS_E_ARG, "--init %s: expected checkpoint, random or aligned", init);
+    const char *latents = s->has_latents ? s->latents : reference ? "gold" : "rollout", *feedback = s->has_feedback ? s->feedback : latents;
+    if (!one_of(latents, "gold", "rollout")) return rm_fail(err, RMAS_E_ARG, "--latents %s: expected gold or rollout", latents);
+    if (!one_of(feedback, "gold", "rollout")) return rm_fail(err, RMAS_E_ARG, "--feedback %s: expected gold or rollout", feedback);
+    o->rollout = latents[0] == 'r';
+    o->rollout_feedback = feedback[0] == 'r';
+    o->final_only = s->has_final ? s->final_only != 0 : reference;
+    if (s->rounds < 1 || s->rounds > RM_TRAIN_MAX_ROUNDS)
+        return rm_fail(err, RMAS_E_ARG, "--num_recursive_rounds %lld: expected 1 to %d", (long long)s->rounds, RM_TRAIN_MAX_ROUNDS);
+    o->rounds = (int)s->rounds;
+    o->keep_tape = !s->checkpointing;
+    o->lr = s->lr;
+    o->memory_limit = s->memory_gib * 1024 * 1024 * 1024;
+    o->shuffle = s->shuffle != 0;
+    if (!s->has_length) o->max_length = inner ? 2048 : 4096;
+    if (!rm_schedule_parse(s->schedule, &o->schedule))
+        return rm_fail(err, RMAS_E_ARG, "--lr_scheduler_type %s: expected cosine or constant", s->schedule);
+    RM_TRY(link_dtype_of(s->link_dtype, &o->save_dtype, err));
+    o->type = s->type && strcmp(s->type, "auto") != 0 ? s->type : NULL;
+    if (o->type && !rm_link_type_known(o->type, NULL)) return rm_fail(err, RMAS_E_ARG, "unknown link type '%s'", o->type);
+    if (o->batch_size < 1 || o->grad_accum < 1 || o->max_length < 2 || o->max_length > INT32_MAX || o->latent_length > 1 << 20 ||
+        o->max_latent > INT32_MAX || o->truncate < 0 || o->warmup < 0 || o->held_out < 0)
+        return rm_fail(err, RMAS_E_ARG,
+                       "--batch_size, --grad_accum_steps, --max_length, --truncate, --warmup_steps and --held_out must be whole positive numbers");
+    /* the team */
+    t->system = s->system ? s->system : s->style ? s->style : s->design;
+    if (!t->system) return rm_fail(err, RMAS_E_ARG, "which system? --style NAME (a published one) or --system FOLDER");
+    if (!rm_task_parse(s->task, &t->task)) return rm_fail(err, RMAS_E_ARG, "--mas_task %s: expected math, code or choice", s->task);
+    t->date = rm_date_today();
+    if (s->date && !rm_date_parse(s->date, &t->date)) return rm_fail(err, RMAS_E_ARG, "--date %s: expected YYYY-MM-DD", s->date);
+    t->override = s->overrides.v;
+    t->n_override = s->overrides.n;
+    t->prompts = s->prompts;
+    t->enable_thinking = s->thinking != 0;
+    t->seed = (uint64_t)o->seed;
+    static const char *const question_first[] = {"question-first"};
+    t->option = question_first;
+    t->n_option = s->question_first ? 1 : 0;
+    RM_TRY(precision_of(s->dtype, &t->precision, err));
+    if (!inner) return RMAS_OK;
+    o->role = s->role ? s->role : s->mas_role;
+    if (!o->role) return rm_fail(err, RMAS_E_ARG, "--role ROLE is needed: whose inner link is trained ('none': data without a role)");
+    if (strcmp(o->role, "none") != 0) {
+        t->only = o->role;
+        return RMAS_OK;
+    }
+    o->role = NULL;
+    static char first[64];
+    const char *eq = t->n_override ? strchr(t->override[0], '=') : NULL;
+    if (!eq) return rm_fail(err, RMAS_E_ARG, "--role none: say whose model with --ckpt_override ROLE=FOLDER");
+    snprintf(first, sizeof first, "%.*s", (int)(eq - t->override[0]), t->override[0]);
+    t->only = first;
+    return RMAS_OK;
+}
+
+static int run_loop(const char *loop, int argc, char **argv) {
+    bool inner = !strcmp(loop, "inner"), line_open = false;
+    settings s = {.task = "math",
+                  .schedule = "cosine",
+                  .dtype = "native",
+                  .link_dtype = "float32",
+                  .init = "",
+                  .latents = "",
+                  .feedback = "",
+                  .shuffle = 1,
+                  .rounds = 3,
+                  .final_only = 1,
+                  .checkpointing = 1,
+                  .lr = 5e-4};
+    rm_train_options *o = &s.o;
+    *o = (rm_train_options){.num_samples = -1,
+                            .seed = 42,
+                            .batch_size = 2,
+                            .max_steps = 20000,
+                            .epochs = 1,
+                            .grad_accum = 1,
+                            .warmup = 10,
+                            .max_grad_norm = 1,
+                            .cos_weight = 1,
+                            .non_last_weight = 0.1,
+                            .max_latent = 80,
+                            .latent_length = 32,
+                            .log_every = 10,
+                            .eval_every = 100,
+                            .progress = print_progress,
+                            .progress_ctx = &line_open};
+    const rm_opt opts[] = {
+        {"system", RM_OPT_STRING, &s.system, NULL, "FOLDER", "system of agents (system.json)"},
+        {"style", RM_OPT_STRING, &s.style, NULL, "NAME", "published style: sequential_light, mixture, ..."},
+        {"mas_design", RM_OPT_STRING, &s.design, NULL, "NAME", "the same by its design: sequential, hie, distill, deliberation"},
+        {"ckpt_override", RM_OPT_LIST, &s.overrides, NULL, "KEY=PATH", "folder of a role, or 'outer'; repeatable"},
+        {"role", RM_OPT_STRING, &s.role, NULL, "ROLE", "inner loop: whose link is trained; none: data without a role"},
+        {"mas_role", RM_OPT_STRING, &s.mas_role, NULL, "ROLE", "the same (also refiner, hie_math_expert, ...)"},
+        {"mas_task", RM_OPT_STRING, &s.task, NULL, "TASK", "math, code or choice"},
+        {"data", RM_OPT_STRING, &o->data, NULL, "FILE", "rows: .jsonl or .json"},
+        {"dataset_name", RM_OPT_STRING, &s.dataset_name, NULL, "FILE", "the same"},
+        {"dataset_json_field", RM_OPT_STRING, &o->field, NULL, "KEY", "key of the rows in a .json file"},
+        {"num_samples", RM_OPT_INT, &o->num_samples, NULL, "N", "rows from the beginning of the file; -1: all"},
+        {"held_out", RM_OPT_INT, &o->held_out, NULL, "N", "rows kept out of training, for the held-out loss"},
+        {"shuffle", RM_OPT_INT, &s.shuffle, NULL, "0|1", "new order in every epoch"},
+        {"recipe", RM_OPT_STRING, &s.recipe, NULL, "NAME", "rmas: aligned start, rollouts, all rounds; reference: as published"},
+        {"init", RM_OPT_STRING, &s.init, &s.has_init, "HOW", "start of the links: checkpoint, random, aligned"},
+        {"latents", RM_OPT_STRING, &s.latents, &s.has_latents, "HOW", "messages: gold (states of gold texts) or rollout (as inference)"},
+        {"feedback", RM_OPT_STRING, &s.feedback, &s.has_feedback, "HOW", "messages of the last agent, if not as --latents"},
+        {"latent_length", RM_OPT_INT, &o->latent_length, &s.has_latent_length, "M", "steps of a rollout"},
+        {"truncate", RM_OPT_INT, &o->truncate, NULL, "K", "cut gradients of rollouts every K steps; 0: never"},
+        {"max_latent_tokens", RM_OPT_INT, &o->max_latent, NULL, "N", "rows of a message of gold states"},
+        {"num_recursive_rounds", RM_OPT_INT, &s.rounds, &s.has_rounds, "R", "rounds"},
+        {"supervise_final_only", RM_OPT_INT, &s.final_only, &s.has_final, "0|1", "loss of the last round only"},
+        {"non_last_loss_weight", RM_OPT_FLOAT, &o->non_last_weight, NULL, "W", "weight of the mean loss of the other rounds"},
+        {"max_length", RM_OPT_INT, &o->max_length, &s.has_length, "N", "tokens of a sample (inner 2048, outer 4096)"},
+        {"batch_size", RM_OPT_INT, &o->batch_size, &s.has_batch, "N", "rows of a batch"},
+        {"grad_accum_steps", RM_OPT_INT, &o->grad_accum, NULL, "N", "batches of a step"},
+        {"max_steps", RM_OPT_INT, &o->max_steps, NULL, "N", "optimiser steps; -1: --num_train_epochs counts"},
+        {"num_train_epochs", RM_OPT_INT, &o->epochs, NULL, "N", "epochs, with --max_steps -1"},
+        {inner ? "adapter_lr" : "outer_lr", RM_OPT_FLOAT, &s.lr, NULL, "RATE", "learning rate"},
+        {"lr_scheduler_type", RM_OPT_STRING, &s.schedule, NULL, "NAME", "cosine (to zero) or constant, after the warm-up"},
+        {"warmup_steps", RM_OPT_INT, &o->warmup, NULL, "N", "steps of rising rate"},
+        {"weight_decay", RM_OPT_FLOAT, &o->weight_decay, NULL, "W", "AdamW's decay"},
+        {"max_grad_norm", RM_OPT_FLOAT, &o->max_grad_norm, NULL, "X", "clipping by global norm; 0: off"},
+        {"adapter_cos_weight", RM_OPT_FLOAT, &o->cos_weight, NULL, "W", "inner loop: weight of the cosine loss"},
+        {"adapter_mse_weight", RM_OPT_FLOAT, &o->mse_weight, NULL, "W", "inner loop: weight of the squared error"},
+        {inner ? "adapter_type" : "outer_adapter_type", RM_OPT_STRING, &s.type, NULL, "TYPE", "type of new links"},
+        {"gradient_checkpointing", RM_OPT_INT, &s.checkpointing, NULL, "0|1", "accepted; models are always run again in the backward pass"},
+        {"prompts", RM_OPT_STRING, &s.prompts, NULL, "FILE", "prompt pack"},
+        {"date", RM_OPT_STRING, &s.date, NULL, "DATE", "what templates see as today"},
+        {"enable_thinking", RM_OPT_INT, &s.thinking, NULL, "0|1", "for templates that know it"},
+        {"solver_pre_question", RM_OPT_INT, &s.question_first, NULL, "0|1", "sequential: the question before the plan"},
+        {"save_dir", RM_OPT_STRING, &o->save_dir, NULL, "DIR", "trained links, log, state"},
+        {"save_steps", RM_OPT_INT, &o->save_steps, NULL, "N", "checkpoint and state every N steps; 0: at the end only"},
+        {"resume", RM_OPT_FLAG, &o->resume, NULL, NULL, "go on with the run in --save_dir"},
+        {"log_every", RM_OPT_INT, &o->log_every, NULL, "N", "steps between lines on the terminal"},
+        {"eval_every", RM_OPT_INT, &o->eval_every, NULL, "N", "steps between held-out losses"},
+        {"patience", RM_OPT_INT, &o->patience, NULL, "N", "end after N held-out losses without gain; 0: never"},
+        {inner ? "adapter_dtype" : "outer_dtype", RM_OPT_STRING, &s.link_dtype, NULL, "NAME", "links on disk: float32, bfloat16, float16"},
+        {"dtype", RM_OPT_STRING, &s.dtype, NULL, "NAME", "frozen models: native or f32"},
+        {"seed", RM_OPT_INT, &o->seed, NULL, "N", "of initial links and orders"},
+        {"probe", RM_OPT_STRING, &o->probe, NULL, "DIR", "write everything read and computed to DIR, no checkpoint"},
+        {"memory_limit", RM_OPT_FLOAT, &s.memory_gib, NULL, "GIB", "refuse runs that need more; 0: what is free"},
+        {"threads", RM_OPT_INT, &s.threads, NULL, "N", "threads; 0: all processors"},
+        {"isa", RM_OPT_STRING, &s.isa, NULL, "NAME", "instruction set"},
+        {0}};
+    int n_word, r = rm_opt_parse(argc, argv, opts,
+                                 inner ? "rmas train inner --style NAME --role ROLE --data FILE --save_dir DIR"
+                                       : "rmas train outer --style NAME --data FILE --save_dir DIR",
+                                 &n_word);
+    if (r) return r == 2 ? 0 : 1;
+    rmas_error err = {0};
+    rm_crew_options t = {0};
+    rm_exec *e = NULL;
+    rm_crew *team = NULL;
+    rmas_status st = n_word == 0 ? RMAS_OK : rm_fail(&err, RMAS_E_ARG, "'%s' is no option", argv[1]);
+    if (st == RMAS_OK) st = complete(&s, loop, &t, &err);
+    if (st == RMAS_OK && (s.threads < 0 || s.threads > 4096))
+        st = rm_fail(&err, RMAS_E_ARG, "--threads: %lld is not between 0 and 4096", (long long)s.threads);
+    if (st == RMAS_OK) st = rm_exec_new(&e, (int)s.threads, s.isa, &err);
+    if (st == RMAS_OK) st = rm_crew_open(&team, e, &t, &err);
+    if (st == RMAS_OK && !inner && !s.has_batch) o->batch_size = team->style.outer_batch;
+    if (st == RMAS_OK)
+        st = inner ? rm_train_inner(team, o, &err) : !strcmp(loop, "check") ? rm_train_check(team, o, &err) : rm_train_outer(team, o, &err);
+    rm_crew_close(team);
+    rm_exec_free(e);
+    rm_free(s.overrides.v);
+    if (line_open) fprintf(stderr, "\n");
+    return st == RMAS_OK ? 0 : rm_cli_fail(argv[0], &err);
+}
+
+static void usage(FILE *f) {
+    fprintf(f, "usage: rmas train inner|outer|check [OPTIONS]\n\n"
+               "  inner  the inner link of one role: states learn to stand for the next token\n"
+               "  outer  all links between the agents of a system\n"
+               "  check  gradients of the outer loop against differences of the loss\n\n"
+               "'rmas train NAME --help' lists the options.\n");
+}
 
 int cmd_train(int argc, char **argv) {
-    (void)argc;
-    fprintf(stderr, "rmas %s: unsupported\n", argv[0]);
+    static const struct { const char *word, *title; } loops[] = {{"inner", "train inner"}, {"outer", "train outer"}, {"check", "train check"}};
+    if (argc < 2) {
+        fprintf(stderr, "rmas train: inner, outer or check? 'rmas train --help' says more\n");
+        return 1;
+    }
+    if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) {
+        usage(stdout);
+        return 0;
+    }
+    for (size_t i = 0; i < RM_COUNT(loops); i++) {
+        if (strcmp(argv[1], loops[i].word) != 0) continue;
+        argv[1] = (char *)(uintptr_t)loops[i].title;
+        return run_loop(loops[i].word, argc - 1, argv + 1);
+    }
+    fprintf(stderr, "rmas train: unknown loop '%s'; 'rmas train --help' lists them\n", argv[1]);
     return 1;
 }

@@ -16,10 +16,10 @@ void rm_pairs_free(rm_pairs *p) {
     *p = (rm_pairs){0};
 }
 
-rmas_status rm_pairs_make(rm_pairs *out, rm_team *t, int role, const rm_inner_sample *const *sample, int n_sample, rmas_error *err) {
+rmas_status rm_pairs_make(rm_pairs *out, rm_crew *t, int role, const rm_inner_sample *const *sample, int n_sample, rmas_error *err) {
     *out = (rm_pairs){0};
-    RM_TRY(rm_team_load_model(t, role, err));
-    const rm_model *m = rm_team_model(t, role);
+    RM_TRY(rm_crew_load_model(t, role, err));
+    const rm_model *m = rm_crew_model(t, role);
     size_t d = (size_t)rm_model_config(m)->d_model, n_tok = 0;
     int n_feed = 0;
     for (int s = 0; s < n_sample; s++)
@@ -40,7 +40,7 @@ rmas_status rm_pairs_make(rm_pairs *out, rm_team *t, int role, const rm_inner_sa
         out->y = rm_array((size_t)out->n * d + 1, sizeof(float));
         if (!hidden || !out->x || !out->y) st = rm_fail(err, RMAS_E_NOMEM, "out of memory for the states of %zu tokens", n_tok);
     }
-    if (st == RMAS_OK && n_feed) st = rm_batch_forward_tap(rm_team_batch(t, role), feed, n_feed, &(rm_tap){.hidden = hidden}, err);
+    if (st == RMAS_OK && n_feed) st = rm_batch_forward_tap(rm_crew_batch(t, role), feed, n_feed, &(rm_tap){.hidden = hidden}, err);
     size_t at = 0, row = 0;
     for (int s = 0; s < n_sample && st == RMAS_OK; s++) {
         const rm_inner_sample *q = sample[s];
@@ -91,7 +91,7 @@ void rm_pair_losses(const float *p, const float *y, int n, int d, double cos_wei
 /* ---- the loop ------------------------------------------------------------------------------------------------------------------ */
 
 typedef struct {
-    rm_team *team;
+    rm_crew *team;
     const rm_train_options *o;
     int role; /* < 0: data without a role */
     rm_rows rows;
@@ -105,7 +105,7 @@ typedef struct {
 
 static rmas_status make_samples(inner *in, rmas_error *err) {
     const rm_train_options *o = in->o;
-    rm_team *t = in->team;
+    rm_crew *t = in->team;
     in->sample = rm_calloc(in->rows.n, sizeof *in->sample);
     in->valid = rm_array(in->rows.n, sizeof *in->valid);
     if (!in->sample || !in->valid) return rm_fail(err, RMAS_E_NOMEM, "out of memory");
@@ -174,7 +174,7 @@ static rmas_status batch_pairs(inner *in, const size_t *row, size_t n, size_t mo
             *out = more;
             continue;
         }
-        size_t d = (size_t)rm_team_width(in->team, in->team->only), have = (size_t)out->n * d, add = (size_t)more.n * d;
+        size_t d = (size_t)rm_crew_width(in->team, in->team->only), have = (size_t)out->n * d, add = (size_t)more.n * d;
         float *x = rm_realloc_array(out->x, have + add + 1, sizeof *x), *y = x ? rm_realloc_array(out->y, have + add + 1, sizeof *y) : NULL;
         if (x) out->x = x;
         if (y) out->y = y;
@@ -279,7 +279,7 @@ static rmas_status prepare(inner *in, rmas_error *err) {
     for (size_t i = 0; i < in->n_train; i++) in->train[i] = in->valid[in->train[i]];
     for (size_t i = 0; i < in->n_held; i++) in->held[i] = in->valid[in->held[i]];
     rm_link *l;
-    RM_TRY(rm_team_trained_inner(in->team, in->team->only, o->init, o->type, &l, err));
+    RM_TRY(rm_crew_trained_inner(in->team, in->team->only, o->init, o->type, &l, err));
     RM_TRY(rm_trainer_add(&in->trainer, "", l, 1, err)); /* takes the link, also if it fails */
     if (o->init == RM_INIT_ALIGNED) {
         rm_loop_say(o, false, "fitting the first link by regression");
@@ -301,7 +301,7 @@ static rmas_status run(inner *in, rmas_error *err) {
     in->trainer.total = o->max_steps > 0 ? o->max_steps : o->epochs * per_epoch / o->grad_accum;
     rm_loop_say(o, false, "%zu rows to train on, %zu held out; %lld steps of %lld rows", in->n_train, in->n_held, (long long)in->trainer.total,
                 (long long)(o->batch_size * o->grad_accum));
-    RM_TRY(rm_team_load_model(in->team, in->team->only, err));
+    RM_TRY(rm_crew_load_model(in->team, in->team->only, err));
     rm_loop l = {.trainer = &in->trainer,
                  .options = o,
                  .batches = &in->batches,
@@ -316,7 +316,7 @@ static rmas_status run(inner *in, rmas_error *err) {
     return st;
 }
 
-rmas_status rm_train_inner(rm_team *t, const rm_train_options *o, rmas_error *err) {
+rmas_status rm_train_inner(rm_crew *t, const rm_train_options *o, rmas_error *err) {
     inner in = {.team = t, .o = o, .role = o->role ? t->only : -1};
     in.trainer =
         (rm_trainer){.exec = t->exec, .adamw = RM_ADAMW_DEFAULT, .schedule = o->schedule, .warmup = o->warmup, .max_grad_norm = o->max_grad_norm};

@@ -55,7 +55,7 @@ rmas_status rm_hold_out(size_t n, size_t held, uint64_t seed, size_t **train, si
     return st;
 }
 
-json_t *rm_train_args(const rm_train_options *o, const rm_team *t, bool inner) {
+json_t *rm_train_args(const rm_train_options *o, const rm_crew *t, bool inner) {
     static const char *const init[] = {"checkpoint", "random", "aligned"};
     json_t *a = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:s, s:b, s:I, s:I}", "loop",
                           inner ? "inner" : "outer", "system", t->system->name, "data", o->data, "mas_task", rm_task_name(t->prompts.task), "init",

@@ -32,7 +32,7 @@ void rm_loop_say(const rm_train_options *o, bool transient, const char *fmt, ...
 rmas_status rm_hold_out(size_t n, size_t held, uint64_t seed, size_t **train, size_t **out, rmas_error *err);
 
 /* The options of a run as JSON, for train_args.json. */
-json_t *rm_train_args(const rm_train_options *o, const rm_team *t, bool inner);
+json_t *rm_train_args(const rm_train_options *o, const rm_crew *t, bool inner);
 rmas_status rm_write_json(const char *dir, const char *name, json_t *object, rmas_error *err); /* takes the object over; atomic */
 
 #endif

@@ -12,7 +12,7 @@
 enum { INNER_MAX_LENGTH = 2048 }; /* of the samples for the aligned start: the inner loop's default */
 
 typedef struct {
-    rm_team *team;
+    rm_crew *team;
     const rm_train_options *o;
     rm_rows rows;
     size_t n_sample;
@@ -55,7 +55,7 @@ static json_t *sample_json(const outer *u, size_t row) {
 
 static rmas_status make_samples(outer *u, rmas_error *err) {
     const rm_train_options *o = u->o;
-    rm_team *t = u->team;
+    rm_crew *t = u->team;
     rm_train_chat chat[RM_TRAIN_ROLES];
     static const char *const question[] = {"question", NULL};
     if (!rm_rows_has_any(&u->rows, question)) return rm_fail(err, RMAS_E_ARG, "%s: no row has the column 'question'", u->rows.path);
@@ -128,13 +128,13 @@ static rmas_status record_sample(outer *u, rm_arrays *a, size_t at, rmas_error *
     for (int m = 0; m < u->o->rounds * style->n_edge; m++) {
         const rm_message *q = &u->unroll.message[m];
         if (q->rows)
-            RM_TRY(copy_array(u, a, q->z, q->rows, rm_team_width(u->team, style->edge[q->edge].to), "message", at, m / style->n_edge,
+            RM_TRY(copy_array(u, a, q->z, q->rows, rm_crew_width(u->team, style->edge[q->edge].to), "message", at, m / style->n_edge,
                               style->edge[q->edge].key, err));
     }
     for (int i = 0; i < u->unroll.n_run; i++) {
         const rm_unroll_run *r = &u->unroll.run[i];
         if (r->inner)
-            RM_TRY(copy_array(u, a, r->hidden, r->all_rows, rm_team_width(u->team, r->role), "hidden", at, r->round, style->role[r->role].name, err));
+            RM_TRY(copy_array(u, a, r->hidden, r->all_rows, rm_crew_width(u->team, r->role), "hidden", at, r->round, style->role[r->role].name, err));
     }
     return RMAS_OK;
 }
@@ -313,7 +313,7 @@ static rmas_status write_init(const outer *u, rmas_error *err) {
 
 static rmas_status prepare(outer *u, rmas_error *err) {
     const rm_train_options *o = u->o;
-    rm_team *t = u->team;
+    rm_crew *t = u->team;
     if (o->rounds < 1 || o->rounds > RM_TRAIN_MAX_ROUNDS)
         return rm_fail(err, RMAS_E_ARG, "--num_recursive_rounds %d: expected 1 to %d", o->rounds, RM_TRAIN_MAX_ROUNDS);
     if ((o->rollout || o->rollout_feedback) && o->latent_length < 1)
@@ -327,12 +327,12 @@ static rmas_status prepare(outer *u, rmas_error *err) {
     u->n_train = u->n_sample - u->n_held;
     if (o->max_steps != 0 || o->init == RM_INIT_ALIGNED)
         for (int r = 0; r < t->style.n_role; r++) {
-            RM_TRY(rm_team_load_model(t, r, err));
-            RM_TRY(rm_team_load_inner(t, r, err));
+            RM_TRY(rm_crew_load_model(t, r, err));
+            RM_TRY(rm_crew_load_inner(t, r, err));
         }
     for (int e = 0; e < t->style.n_edge; e++) {
         rm_link *l;
-        RM_TRY(rm_team_trained_outer(t, e, o->init, o->type, &l, err));
+        RM_TRY(rm_crew_trained_outer(t, e, o->init, o->type, &l, err));
         RM_TRY(rm_trainer_add(&u->trainer, t->style.edge[e].key, l, o->max_steps != 0 ? o->rounds : 1, err));
         if (o->init == RM_INIT_ALIGNED) RM_TRY(align(u, e, err));
     }
@@ -364,7 +364,7 @@ static rmas_status run(outer *u, rmas_error *err) {
     return st;
 }
 
-static void begin(outer *u, rm_team *t, const rm_train_options *o) {
+static void begin(outer *u, rm_crew *t, const rm_train_options *o) {
     *u = (outer){.team = t, .o = o};
     u->trainer =
         (rm_trainer){.exec = t->exec, .adamw = RM_ADAMW_DEFAULT, .schedule = o->schedule, .warmup = o->warmup, .max_grad_norm = o->max_grad_norm};
@@ -386,7 +386,7 @@ static void finish(outer *u) {
     rm_trainer_free(&u->trainer);
 }
 
-rmas_status rm_train_outer(rm_team *t, const rm_train_options *o, rmas_error *err) {
+rmas_status rm_train_outer(rm_crew *t, const rm_train_options *o, rmas_error *err) {
     outer u;
     begin(&u, t, o);
     rmas_status st = run(&u, err);
@@ -461,7 +461,7 @@ static rmas_status check(outer *u, rmas_error *err) {
     return worst < 0.02 ? RMAS_OK : rm_fail(err, RMAS_E_ARG, "gradients and differences are %.1e apart (limit 2e-2)", worst);
 }
 
-rmas_status rm_train_check(rm_team *t, const rm_train_options *o, rmas_error *err) {
+rmas_status rm_train_check(rm_crew *t, const rm_train_options *o, rmas_error *err) {
     outer u;
     begin(&u, t, o);
     rmas_status st = check(&u, err);

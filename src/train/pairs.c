@@ -59,7 +59,7 @@ static rmas_status make_room(growing *g, int n, rmas_error *err) {
 }
 
 /* Pairs of one sample; hidden [ids.n - 1, d]. */
-static rmas_status add_pairs(growing *g, rm_team *t, int from, int to, const rm_inner_sample *s, const float *hidden, rmas_error *err) {
+static rmas_status add_pairs(growing *g, rm_crew *t, int from, int to, const rm_inner_sample *s, const float *hidden, rmas_error *err) {
     const rm_tok *tok_a = t->agent[from].chat.tok, *tok_b = t->agent[to].chat.tok;
     const char *gold = last_occurrence(s->text, s->gold);
     if (!gold) return RMAS_OK; /* the template changes the text */
@@ -72,7 +72,7 @@ static rmas_status add_pairs(growing *g, rm_team *t, int from, int to, const rm_
     if (st == RMAS_OK) st = make_spans(&b, tok_b, &ids, s->gold, &fits_b, err);
     float *e = rm_array((size_t)ids.n * g->o + 1, sizeof(float));
     if (st == RMAS_OK && !e) st = rm_fail(err, RMAS_E_NOMEM, "out of memory");
-    if (st == RMAS_OK && ids.n) st = rm_model_embed(rm_team_model(t, to), ids.id, ids.n, e, err);
+    if (st == RMAS_OK && ids.n) st = rm_model_embed(rm_crew_model(t, to), ids.id, ids.n, e, err);
     if (st == RMAS_OK) st = make_room(g, s->ids.n, err);
     for (int k = 0; st == RMAS_OK && fits_a && fits_b && k + 1 < s->ids.n; k++) {
         if (!s->mask[k + 1]) continue;
@@ -99,18 +99,18 @@ static rmas_status add_pairs(growing *g, rm_team *t, int from, int to, const rm_
     return st;
 }
 
-static rmas_status states(rm_team *t, int role, const rm_inner_sample *s, float *hidden, rmas_error *err) {
+static rmas_status states(rm_crew *t, int role, const rm_inner_sample *s, float *hidden, rmas_error *err) {
     rm_feed feed = {.n = s->ids.n - 1, .tokens = s->ids.id};
-    RM_TRY(rm_seq_new(&feed.seq, rm_team_model(t, role), err));
-    rmas_status st = rm_batch_forward_tap(rm_team_batch(t, role), &feed, 1, &(rm_tap){.hidden = hidden}, err);
+    RM_TRY(rm_seq_new(&feed.seq, rm_crew_model(t, role), err));
+    rmas_status st = rm_batch_forward_tap(rm_crew_batch(t, role), &feed, 1, &(rm_tap){.hidden = hidden}, err);
     rm_seq_free(feed.seq);
     return st;
 }
 
-rmas_status rm_outer_pairs(rm_team *t, int edge, const rm_rows *rows, const size_t *row, size_t n_row, size_t most, int max_length, float **x,
+rmas_status rm_outer_pairs(rm_crew *t, int edge, const rm_rows *rows, const size_t *row, size_t n_row, size_t most, int max_length, float **x,
                            float **y, int *n, rmas_error *err) {
     int from = t->style.edge[edge].from, to = t->style.edge[edge].to;
-    growing g = {.i = (size_t)rm_team_width(t, from), .o = (size_t)rm_team_width(t, to)};
+    growing g = {.i = (size_t)rm_crew_width(t, from), .o = (size_t)rm_crew_width(t, to)};
     *x = *y = NULL;
     *n = 0;
     rmas_status st = RMAS_OK;

@@ -4,7 +4,7 @@
 
 #include "train/optim.h"
 #include "train/record.h"
-#include "train/team.h"
+#include "train/crew.h"
 
 enum { RM_TRAIN_MAX_ROUNDS = 64 };
 

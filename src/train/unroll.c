@@ -21,7 +21,7 @@ static void forget(rm_unroll *u) {
     }
 }
 
-rmas_status rm_unroll_init(rm_unroll *u, rm_team *t, const rm_train_options *o, rm_trainer *trainer, rmas_error *err) {
+rmas_status rm_unroll_init(rm_unroll *u, rm_crew *t, const rm_train_options *o, rm_trainer *trainer, rmas_error *err) {
     *u = (rm_unroll){.team = t, .o = o, .trainer = trainer};
     u->cap_run = o->rounds * (t->style.n_role + 1);
     u->message = rm_calloc((size_t)(o->rounds * t->style.n_edge), sizeof *u->message);
@@ -37,7 +37,7 @@ void rm_unroll_free(rm_unroll *u) {
     *u = (rm_unroll){0};
 }
 
-static int width(const rm_unroll *u, int role) { return rm_team_width(u->team, role); }
+static int width(const rm_unroll *u, int role) { return rm_crew_width(u->team, role); }
 
 /* ---- the sequence of a run --------------------------------------------------------------------------------------------------------- */
 
@@ -122,13 +122,13 @@ static rmas_status build(const rm_unroll *u, const rm_unroll_run *r, int extra, 
 
 static rmas_status teacher_forced(rm_unroll *u, rm_unroll_run *r, bool with_loss, bool gradients, rmas_error *err) {
     size_t d = (size_t)width(u, r->role);
-    rm_model *m = rm_team_model(u->team, r->role);
+    rm_model *m = rm_crew_model(u->team, r->role);
     sequence s;
     RM_TRY(build(u, r, 0, &s, err));
     float *hidden = rm_array((size_t)r->n * d + 1, sizeof(float));
     rm_feed feed = {.n = r->n, .tokens = s.token, .embeds = s.embed};
     rmas_status st = hidden ? rm_seq_new(&feed.seq, m, err) : no_memory(err);
-    if (st == RMAS_OK) st = rm_batch_forward_tap(rm_team_batch(u->team, r->role), &feed, 1, &(rm_tap){.hidden = hidden}, err);
+    if (st == RMAS_OK) st = rm_batch_forward_tap(rm_crew_batch(u->team, r->role), &feed, 1, &(rm_tap){.hidden = hidden}, err);
     rm_seq_free(feed.seq);
     if (st == RMAS_OK && with_loss) {
         /* row t predicts token t + 1: the rows from one before the first label on */
@@ -163,7 +163,7 @@ static rmas_status teacher_forced(rm_unroll *u, rm_unroll_run *r, bool with_loss
 static rmas_status roll_out(rm_unroll *u, rm_unroll_run *r, rmas_error *err) {
     size_t d = (size_t)width(u, r->role);
     int m = (int)u->o->latent_length;
-    rm_batch *b = rm_team_batch(u->team, r->role);
+    rm_batch *b = rm_crew_batch(u->team, r->role);
     const rm_link *inner = u->team->agent[r->role].inner;
     r->rows = r->all_rows = m;
     r->hidden = rm_array((size_t)m * d, sizeof(float));
@@ -171,7 +171,7 @@ static rmas_status roll_out(rm_unroll *u, rm_unroll_run *r, rmas_error *err) {
     sequence s = {0};
     rm_feed feed = {0};
     rmas_status st = r->hidden && r->inner ? build(u, r, 0, &s, err) : no_memory(err);
-    if (st == RMAS_OK) st = rm_seq_new(&feed.seq, rm_team_model(u->team, r->role), err);
+    if (st == RMAS_OK) st = rm_seq_new(&feed.seq, rm_crew_model(u->team, r->role), err);
     feed.n = r->n;
     feed.tokens = s.token;
     feed.embeds = s.embed;
@@ -281,7 +281,7 @@ rmas_status rm_unroll_forward(rm_unroll *u, const rm_outer_sample *sample, bool 
 
 static rmas_status tape_of(rm_unroll *u, int role, rm_tape **out, rmas_error *err) {
     int owner = u->team->agent[role].same_as;
-    if (!u->tape[owner]) RM_TRY(rm_tape_new(&u->tape[owner], rm_team_model(u->team, role), err));
+    if (!u->tape[owner]) RM_TRY(rm_tape_new(&u->tape[owner], rm_crew_model(u->team, role), err));
     *out = u->tape[owner];
     return rm_tape_begin(*out, 1, NULL, err);
 }

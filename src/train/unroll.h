@@ -32,7 +32,7 @@ typedef struct {
 } rm_unroll_run;
 
 typedef struct {
-    rm_team *team;
+    rm_crew *team;
     const rm_train_options *o;
     rm_trainer *trainer; /* links in the order of the style's edges */
     rm_tape *tape[RM_TRAIN_ROLES]; /* by role; made when needed, shared like models */
@@ -45,7 +45,7 @@ typedef struct {
     char skipped[128]; /* why the sample does not count; "" if it does */
 } rm_unroll;
 
-rmas_status rm_unroll_init(rm_unroll *u, rm_team *t, const rm_train_options *o, rm_trainer *trainer, rmas_error *err);
+rmas_status rm_unroll_init(rm_unroll *u, rm_crew *t, const rm_train_options *o, rm_trainer *trainer, rmas_error *err);
 void rm_unroll_free(rm_unroll *u);
 /* All rounds. With gradients: rm_unroll_backward may follow. The sample must live as long as its runs are looked at. */
 rmas_status rm_unroll_forward(rm_unroll *u, const rm_outer_sample *sample, bool gradients, rmas_error *err);

@@ -1,4 +1,4 @@
-#include "train/team.h"
+#include "train/crew.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -12,14 +12,14 @@ static rmas_status no_memory(rmas_error *err) { return rm_fail(err, RMAS_E_NOMEM
 
 /* ---- where things are ------------------------------------------------------------------------------------------------------ */
 
-static const char *override_of(const rm_team_options *o, const char *key) {
+static const char *override_of(const rm_crew_options *o, const char *key) {
     size_t n = strlen(key);
     for (int i = o->n_override - 1; i >= 0; i--)
         if (!strncmp(o->override[i], key, n) && o->override[i][n] == '=') return o->override[i] + n + 1;
     return NULL;
 }
 
-static rmas_status check_overrides(const rm_team *t, const rm_team_options *o, rmas_error *err) {
+static rmas_status check_overrides(const rm_crew *t, const rm_crew_options *o, rmas_error *err) {
     for (int i = 0; i < o->n_override; i++) {
         const char *eq = strchr(o->override[i], '=');
         if (!eq || eq == o->override[i] || !eq[1]) return rm_fail(err, RMAS_E_ARG, "--ckpt_override %s: expected KEY=PATH", o->override[i]);
@@ -78,7 +78,7 @@ static char *beside(const char *dir, const char *name) {
 }
 
 /* The inner link in a role folder (protocol.md 2.1): innerlink_config.json, adapter(TASK).pt, adapter.pt. */
-static rmas_status find_inner(rm_team *t, rm_team_agent *a, const rm_agent_spec *spec, rmas_error *err) {
+static rmas_status find_inner(rm_crew *t, rm_crew_agent *a, const rm_agent_spec *spec, rmas_error *err) {
     static const char *const task_word[] = {"math", "code"};
     if (spec->inner[t->link_task]) {
         a->inner_path = in_system(t->system, spec->inner[t->link_task]);
@@ -121,7 +121,7 @@ static rmas_status find_inner(rm_team *t, rm_team_agent *a, const rm_agent_spec 
 }
 
 /* The files of the outer links: the manifest of the system, or outerlink_config.json of a folder. */
-static rmas_status find_outer(rm_team *t, const rm_team_options *o, rmas_error *err) {
+static rmas_status find_outer(rm_crew *t, const rm_crew_options *o, rmas_error *err) {
     static const char *const task_word[] = {"math", "code"};
     const rm_system *s = t->system;
     for (int e = 0; e < t->style.n_edge; e++) {
@@ -162,9 +162,9 @@ static rmas_status find_outer(rm_team *t, const rm_team_options *o, rmas_error *
     return st;
 }
 
-static rmas_status open_agents(rm_team *t, const rm_team_options *o, rmas_error *err) {
+static rmas_status open_agents(rm_crew *t, const rm_crew_options *o, rmas_error *err) {
     for (int r = 0; r < t->style.n_role; r++) {
-        rm_team_agent *a = &t->agent[r];
+        rm_crew_agent *a = &t->agent[r];
         const rm_agent_spec *spec = &t->system->agent[t->style.role[r].agent];
         a->same_as = r;
         if (t->only >= 0 && r != t->only) continue;
@@ -185,9 +185,9 @@ static rmas_status open_agents(rm_team *t, const rm_team_options *o, rmas_error 
     return RMAS_OK;
 }
 
-rmas_status rm_team_open(rm_team **out, rm_exec *e, const rm_team_options *o, rmas_error *err) {
+rmas_status rm_crew_open(rm_crew **out, rm_exec *e, const rm_crew_options *o, rmas_error *err) {
     *out = NULL;
-    rm_team *t = RM_NEW(rm_team);
+    rm_crew *t = RM_NEW(rm_crew);
     if (!t) return no_memory(err);
     t->exec = e;
     t->precision = o->precision;
@@ -206,7 +206,7 @@ rmas_status rm_team_open(rm_team **out, rm_exec *e, const rm_team_options *o, rm
     if (st == RMAS_OK) st = open_agents(t, o, err);
     if (st == RMAS_OK && t->only < 0) st = find_outer(t, o, err);
     if (st != RMAS_OK) {
-        rm_team_close(t);
+        rm_crew_close(t);
         return st;
     }
     t->prompts = (rm_train_prompts){.pack = t->pack, .style = &t->style, .task = o->task, .option = o->option, .n_option = o->n_option};
@@ -214,10 +214,10 @@ rmas_status rm_team_open(rm_team **out, rm_exec *e, const rm_team_options *o, rm
     return RMAS_OK;
 }
 
-void rm_team_close(rm_team *t) {
+void rm_crew_close(rm_crew *t) {
     if (!t) return;
     for (int r = 0; r < RM_TRAIN_ROLES; r++) {
-        rm_team_agent *a = &t->agent[r];
+        rm_crew_agent *a = &t->agent[r];
         rm_link_close(a->inner);
         if (a->tok) { /* its own, not borrowed */
             rm_batch_free(a->batch);
@@ -242,27 +242,27 @@ void rm_team_close(rm_team *t) {
 
 /* ---- loading --------------------------------------------------------------------------------------------------------------- */
 
-rmas_status rm_team_load_model(rm_team *t, int role, rmas_error *err) {
-    rm_team_agent *a = &t->agent[t->agent[role].same_as];
+rmas_status rm_crew_load_model(rm_crew *t, int role, rmas_error *err) {
+    rm_crew_agent *a = &t->agent[t->agent[role].same_as];
     if (a->model) return RMAS_OK;
     RM_TRY(rm_model_open(&a->model, t->exec, a->path, t->precision, err));
     return rm_batch_new(&a->batch, a->model, err);
 }
 
-rm_model *rm_team_model(const rm_team *t, int role) { return t->agent[t->agent[role].same_as].model; }
-rm_batch *rm_team_batch(const rm_team *t, int role) { return t->agent[t->agent[role].same_as].batch; }
-int rm_team_width(const rm_team *t, int role) { return rm_model_config(rm_team_model(t, role))->d_model; }
+rm_model *rm_crew_model(const rm_crew *t, int role) { return t->agent[t->agent[role].same_as].model; }
+rm_batch *rm_crew_batch(const rm_crew *t, int role) { return t->agent[t->agent[role].same_as].batch; }
+int rm_crew_width(const rm_crew *t, int role) { return rm_model_config(rm_crew_model(t, role))->d_model; }
 
 static rmas_status check_width(const rm_link *l, const char *path, int in, int out, rmas_error *err) {
     if (rm_link_d_in(l) == in && rm_link_d_out(l) == out) return RMAS_OK;
     return rm_fail(err, RMAS_E_SHAPE, "%s: a link from %d to %d, the models' widths are %d and %d", path, rm_link_d_in(l), rm_link_d_out(l), in, out);
 }
 
-rmas_status rm_team_load_inner(rm_team *t, int role, rmas_error *err) {
-    rm_team_agent *a = &t->agent[role];
+rmas_status rm_crew_load_inner(rm_crew *t, int role, rmas_error *err) {
+    rm_crew_agent *a = &t->agent[role];
     if (a->inner) return RMAS_OK;
-    RM_TRY(rm_team_load_model(t, role, err));
-    int d = rm_team_width(t, role);
+    RM_TRY(rm_crew_load_model(t, role, err));
+    int d = rm_crew_width(t, role);
     if (!a->inner_path) {
         if (t->system->has_init_seed && !t->system->agent[t->style.role[role].agent].inner[t->link_task])
             return rm_link_new(&a->inner, t->exec, "ln_res_adapter", d, d, t->system->init_seed + (uint64_t)role, err);
@@ -273,8 +273,8 @@ rmas_status rm_team_load_inner(rm_team *t, int role, rmas_error *err) {
     return check_width(a->inner, a->inner_path, d, d, err);
 }
 
-rmas_status rm_team_trained_inner(rm_team *t, int role, rm_train_init init, const char *type, rm_link **out, rmas_error *err) {
-    rm_team_agent *a = &t->agent[role];
+rmas_status rm_crew_trained_inner(rm_crew *t, int role, rm_train_init init, const char *type, rm_link **out, rmas_error *err) {
+    rm_crew_agent *a = &t->agent[role];
     *out = NULL;
     if (init == RM_INIT_CHECKPOINT) {
         if (!a->inner_path) return rm_fail(err, RMAS_E_ARG, "%s: no inner link to start from; --init random or aligned starts without", a->path);
@@ -286,13 +286,13 @@ rmas_status rm_team_trained_inner(rm_team *t, int role, rm_train_init init, cons
         }
         return st;
     }
-    RM_TRY(rm_team_load_model(t, role, err));
-    int d = rm_team_width(t, role);
+    RM_TRY(rm_crew_load_model(t, role, err));
+    int d = rm_crew_width(t, role);
     return rm_link_new(out, t->exec, type ? type : "ln_res_adapter", d, d, t->seed, err);
 }
 
-rmas_status rm_team_trained_outer(rm_team *t, int edge, rm_train_init init, const char *type, rm_link **out, rmas_error *err) {
-    rm_team_link *l = &t->link[edge];
+rmas_status rm_crew_trained_outer(rm_crew *t, int edge, rm_train_init init, const char *type, rm_link **out, rmas_error *err) {
+    rm_crew_link *l = &t->link[edge];
     const rm_train_edge *e = &t->style.edge[edge];
     *out = NULL;
     if (init == RM_INIT_CHECKPOINT) {
@@ -305,8 +305,8 @@ rmas_status rm_team_trained_outer(rm_team *t, int edge, rm_train_init init, cons
         }
         return st;
     }
-    RM_TRY(rm_team_load_model(t, e->from, err));
-    RM_TRY(rm_team_load_model(t, e->to, err));
-    return rm_link_new(out, t->exec, type ? type : "outer_ln_res_adapter", rm_team_width(t, e->from), rm_team_width(t, e->to),
+    RM_TRY(rm_crew_load_model(t, e->from, err));
+    RM_TRY(rm_crew_load_model(t, e->to, err));
+    return rm_link_new(out, t->exec, type ? type : "outer_ln_res_adapter", rm_crew_width(t, e->from), rm_crew_width(t, e->to),
                        t->seed + 1000 + (uint64_t)edge, err);
 }

@@ -1,6 +1,6 @@
 /* The agents and links that a training run works on: where their files are, and loading them when they are needed. */
-#ifndef RM_TRAIN_TEAM_H
-#define RM_TRAIN_TEAM_H
+#ifndef RM_TRAIN_CREW_H
+#define RM_TRAIN_CREW_H
 
 #include "link/link.h"
 #include "session/session.h"
@@ -16,15 +16,15 @@ typedef struct {
     int same_as; /* an earlier role with the same model, or its own number: tokenizer and model belong to that one */
     rm_tok *tok;
     rm_train_chat chat;
-    rm_model *model; /* NULL until rm_team_load_model */
+    rm_model *model; /* NULL until rm_crew_load_model */
     rm_batch *batch;
     rm_link *inner;
-} rm_team_agent;
+} rm_crew_agent;
 
 typedef struct {
     char *path, *type; /* NULL: no file; type NULL: not said */
     rm_link *link;
-} rm_team_link;
+} rm_crew_link;
 
 typedef struct {
     rm_exec *exec;
@@ -32,14 +32,14 @@ typedef struct {
     rm_train_style style;
     rm_pack *pack;
     rm_train_prompts prompts;
-    rm_team_agent agent[RM_TRAIN_ROLES]; /* by role */
-    rm_team_link link[RM_TRAIN_EDGES]; /* by edge of the style */
+    rm_crew_agent agent[RM_TRAIN_ROLES]; /* by role */
+    rm_crew_link link[RM_TRAIN_EDGES]; /* by edge of the style */
     char *outer_dir; /* where the outer links were found; NULL: nowhere */
     rm_precision precision; /* of the frozen models */
     rm_link_task link_task;
     uint64_t seed;
-    int only; /* the role of rm_team_options.only, or -1 */
-} rm_team;
+    int only; /* the role of rm_crew_options.only, or -1 */
+} rm_crew;
 
 typedef struct {
     const char *system; /* a style, or a system's folder */
@@ -54,21 +54,21 @@ typedef struct {
     rm_date date;
     rm_precision precision;
     uint64_t seed;
-} rm_team_options;
+} rm_crew_options;
 
 /* Finds files, opens tokenizers and the prompt pack. Loads no weights. */
-rmas_status rm_team_open(rm_team **out, rm_exec *e, const rm_team_options *o, rmas_error *err);
-void rm_team_close(rm_team *t);
+rmas_status rm_crew_open(rm_crew **out, rm_exec *e, const rm_crew_options *o, rmas_error *err);
+void rm_crew_close(rm_crew *t);
 
 /* Loads the model of a role (shared where two roles have the same); workspace for forward passes. */
-rmas_status rm_team_load_model(rm_team *t, int role, rmas_error *err);
-rm_model *rm_team_model(const rm_team *t, int role);
-rm_batch *rm_team_batch(const rm_team *t, int role);
+rmas_status rm_crew_load_model(rm_crew *t, int role, rmas_error *err);
+rm_model *rm_crew_model(const rm_crew *t, int role);
+rm_batch *rm_crew_batch(const rm_crew *t, int role);
 /* The inner link of a role, frozen. RMAS_E_ARG if the files have none. */
-rmas_status rm_team_load_inner(rm_team *t, int role, rmas_error *err);
+rmas_status rm_crew_load_inner(rm_crew *t, int role, rmas_error *err);
 /* A link to be trained: from its file, or new from the seed (type NULL: the default type, or that of the file). */
-rmas_status rm_team_trained_inner(rm_team *t, int role, rm_train_init init, const char *type, rm_link **out, rmas_error *err);
-rmas_status rm_team_trained_outer(rm_team *t, int edge, rm_train_init init, const char *type, rm_link **out, rmas_error *err);
-int rm_team_width(const rm_team *t, int role); /* d_model of a loaded model */
+rmas_status rm_crew_trained_inner(rm_crew *t, int role, rm_train_init init, const char *type, rm_link **out, rmas_error *err);
+rmas_status rm_crew_trained_outer(rm_crew *t, int edge, rm_train_init init, const char *type, rm_link **out, rmas_error *err);
+int rm_crew_width(const rm_crew *t, int role); /* d_model of a loaded model */
 
 #endif
