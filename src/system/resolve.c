@@ -131,6 +131,15 @@ static rmas_status locate_model(finder *f, int i, char **out, rmas_error *err) {
     return RMAS_OK;
 }
 
+rmas_status rm_system_model(char **out, const rm_system *s, int agent, const char *const *override, int n_override, rmas_error *err) {
+    finder f = {.s = s, .o = &(rm_resolve_options){.override = override, .n_override = n_override}};
+    *out = NULL;
+    rmas_status st = locate_model(&f, agent, out, err);
+    if (st == RMAS_OK && !*out) st = rm_fail(err, RMAS_E_IO, "%s: the model of %s is missing: %s", s->name, s->agent[agent].role, rm_str(&f.missing));
+    rm_strbuf_free(&f.missing);
+    return st;
+}
+
 /* ---- inner links ----------------------------------------------------------------------------------------------------- */
 
 static const char *const task_name[RM_N_LINK_TASK] = {"math", "code"};

@@ -31,6 +31,8 @@ typedef struct {
 } rm_resolve_options;
 rmas_status rm_system_locate(rm_files *out, const rm_system *s, const rm_resolve_options *o, rmas_error *err);
 void rm_files_free(rm_files *f); /* fine on a zeroed struct */
+/* The model of one agent alone. *out belongs to the caller. */
+rmas_status rm_system_model(char **out, const rm_system *s, int agent, const char *const *override, int n_override, rmas_error *err);
 
 /* The generation settings that lie in a model's folder. */
 typedef struct {

@@ -45,6 +45,9 @@ void rm_team_close(rm_team *t);
 /* What `rmas resolve` prints. */
 rmas_status rm_team_describe(json_t **out, const rm_team *t, const rm_files *f, rmas_error *err);
 
+/* The seed of a link without a file: what is "inner " or "outer ", name the role or the link's key. */
+uint64_t rm_link_seed(uint64_t seed, const char *what, const char *name);
+
 /* Is this id one of the tokens that end a text (tokenizer's eos, or generation_config.json's)? */
 bool rm_agent_is_end(const rm_agent *a, int32_t id);
 

@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "hub/hub.h"
+#include "system/resolve.h"
+#include "system/team.h"
 #include "util/file.h"
 #include "util/mem.h"
 
@@ -34,26 +36,16 @@ static rmas_status check_overrides(const rm_crew *t, const rm_crew_options *o, r
 /* A path of the manifest: relative to its folder. */
 static char *in_system(const rm_system *s, const char *path) { return s->dir ? rm_path_join(s->dir, path) : rm_strdup(path); }
 
-/* given: a path or repository from the command line or the manifest; repo: the published one. */
-static rmas_status locate(char **out, const rm_system *s, const char *override, const char *given, const char *repo, const char *what,
-                          const char *hint, rmas_error *err) {
-    *out = override ? rm_strdup(override) : given ? in_system(s, given) : NULL;
-    if ((override || given) && !*out) return no_memory(err);
-    if (*out && rm_path_exists(*out)) return RMAS_OK;
-    const char *hub = *out && !rm_path_exists(*out) && rm_hub_is_repo(override ? override : given) ? (override ? override : given)
-                      : *out                                                                       ? NULL
-                                                                                                   : repo;
-    if (hub) {
-        rm_free(*out);
-        *out = NULL;
-        return rm_hub_snapshot(out, hub, err);
-    }
-    rmas_status st = *out ? rm_fail(err, RMAS_E_IO, "%s: there is no such file or folder (%s of %s%s%s)", *out, what, s->name, hint ? "; see " : "",
-                                    hint ? hint : "")
-                          : rm_fail(err, RMAS_E_ARG, "no folder for %s of %s: give --ckpt_override %s=PATH", what, s->name, what);
+/* The folder of the outer links: a path, or a repository in the cache. */
+static rmas_status outer_folder(char **out, const rm_system *s, const char *override, rmas_error *err) {
+    const char *given = override ? override : s->outer;
+    *out = override ? rm_strdup(override) : in_system(s, given);
+    if (!*out) return no_memory(err);
+    if (rm_path_exists(*out)) return RMAS_OK;
     rm_free(*out);
     *out = NULL;
-    return st;
+    if (rm_hub_is_repo(given)) return rm_hub_snapshot(out, given, err);
+    return rm_fail(err, RMAS_E_IO, "%s: no such folder (outer links of %s)", given, s->name);
 }
 
 static rmas_status read_object(json_t **out, const char *path, rmas_error *err) {
@@ -135,7 +127,7 @@ static rmas_status find_outer(rm_crew *t, const rm_crew_options *o, rmas_error *
     }
     const char *given = override_of(o, "outer");
     if (!given && !s->outer) return RMAS_OK; /* links that are still to be trained */
-    RM_TRY(locate(&t->outer_dir, s, given, s->outer, NULL, "outer", NULL, err));
+    RM_TRY(outer_folder(&t->outer_dir, s, given, err));
     char *path = beside(t->outer_dir, "outerlink_config.json");
     if (!path) return given ? RMAS_OK : rm_fail(err, RMAS_E_IO, "%s: no outerlink_config.json", t->outer_dir);
     json_t *root;
@@ -168,7 +160,7 @@ static rmas_status open_agents(rm_crew *t, const rm_crew_options *o, rmas_error 
         const rm_agent_spec *spec = &t->system->agent[t->style.role[r].agent];
         a->same_as = r;
         if (t->only >= 0 && r != t->only) continue;
-        RM_TRY(locate(&a->path, t->system, override_of(o, spec->role), spec->model, spec->repo, spec->role, spec->hint, err));
+        RM_TRY(rm_system_model(&a->path, t->system, t->style.role[r].agent, o->override, o->n_override, err));
         RM_TRY(find_inner(t, a, spec, err));
         for (int q = 0; q < r; q++)
             if (t->agent[q].path && !strcmp(t->agent[q].path, a->path)) {
@@ -264,8 +256,9 @@ rmas_status rm_crew_load_inner(rm_crew *t, int role, rmas_error *err) {
     RM_TRY(rm_crew_load_model(t, role, err));
     int d = rm_crew_width(t, role);
     if (!a->inner_path) {
-        if (t->system->has_init_seed && !t->system->agent[t->style.role[role].agent].inner[t->link_task])
-            return rm_link_new(&a->inner, t->exec, "ln_res_adapter", d, d, t->system->init_seed + (uint64_t)role, err);
+        if (t->system->has_init_seed) /* the link that a run of this system would use */
+            return rm_link_new(&a->inner, t->exec, "ln_res_adapter", d, d, rm_link_seed(t->system->init_seed, "inner ", t->style.role[role].name),
+                               err);
         return rm_fail(err, RMAS_E_ARG, "%s: no inner link (adapter.pt) for the %s: train it first with 'rmas train inner'", a->path,
                        t->style.role[role].name);
     }
@@ -276,6 +269,11 @@ rmas_status rm_crew_load_inner(rm_crew *t, int role, rmas_error *err) {
 rmas_status rm_crew_trained_inner(rm_crew *t, int role, rm_train_init init, const char *type, rm_link **out, rmas_error *err) {
     rm_crew_agent *a = &t->agent[role];
     *out = NULL;
+    if (init == RM_INIT_CHECKPOINT && !a->inner_path && t->system->has_init_seed) {
+        RM_TRY(rm_crew_load_model(t, role, err));
+        int width = rm_crew_width(t, role);
+        return rm_link_new(out, t->exec, "ln_res_adapter", width, width, rm_link_seed(t->system->init_seed, "inner ", t->style.role[role].name), err);
+    }
     if (init == RM_INIT_CHECKPOINT) {
         if (!a->inner_path) return rm_fail(err, RMAS_E_ARG, "%s: no inner link to start from; --init random or aligned starts without", a->path);
         RM_TRY(rm_link_open(out, t->exec, a->inner_path, type ? type : a->inner_type, RM_EXACT, err));
@@ -288,14 +286,15 @@ rmas_status rm_crew_trained_inner(rm_crew *t, int role, rm_train_init init, cons
     }
     RM_TRY(rm_crew_load_model(t, role, err));
     int d = rm_crew_width(t, role);
-    return rm_link_new(out, t->exec, type ? type : "ln_res_adapter", d, d, t->seed, err);
+    return rm_link_new(out, t->exec, type ? type : "ln_res_adapter", d, d, rm_link_seed(t->seed, "inner ", t->style.role[role].name), err);
 }
 
 rmas_status rm_crew_trained_outer(rm_crew *t, int edge, rm_train_init init, const char *type, rm_link **out, rmas_error *err) {
     rm_crew_link *l = &t->link[edge];
     const rm_train_edge *e = &t->style.edge[edge];
     *out = NULL;
-    if (init == RM_INIT_CHECKPOINT) {
+    bool seeded = init == RM_INIT_CHECKPOINT && !l->path && t->system->has_init_seed;
+    if (init == RM_INIT_CHECKPOINT && !seeded) {
         if (!l->path) return rm_fail(err, RMAS_E_ARG, "no file of the outer link %s to start from; --init random or aligned starts without", e->key);
         RM_TRY(rm_link_open(out, t->exec, l->path, type ? type : l->type, RM_EXACT, err));
         rmas_status st = rm_link_thaw(*out, err);
