@@ -6,11 +6,6 @@
 #include "util/file.h"
 #include "util/mem.h"
 
-#pragma weak rm_tok_open
-#pragma weak rm_tok_close
-#pragma weak rm_tok_chat_template
-#pragma weak rm_tok_bos_text
-#pragma weak rm_tok_eos_text
 enum { MAX_FILE = 16 << 20 };
 
 rmas_status rm_chat_new(rm_chat **out, const rm_tok *tok, const rm_chat_options *opt, const char *name, rmas_error *err) {
@@ -62,7 +57,6 @@ static rmas_status folder(const char *path, char **source, json_t *tokens, rmas_
 
 static rmas_status tokenizer(const char *path, char **source, json_t *tokens, rmas_error *err) {
     rm_tok *t;
-    if (!rm_tok_open) return rm_fail(err, RMAS_E_UNSUPPORTED, "%s: unsupported", path);
     RM_TRY(rm_tok_open(&t, path, err));
     if (*rm_tok_bos_text(t)) json_object_set_new(tokens, "bos_token", json_string(rm_tok_bos_text(t)));
     if (*rm_tok_eos_text(t)) json_object_set_new(tokens, "eos_token", json_string(rm_tok_eos_text(t)));

@@ -184,7 +184,8 @@ static rmas_status emit_part(renderer *r, const rm_pack_part *part, int line) {
     case PART_INCLUDE: {
         int k = find(r->p, part->s, part->n, r->ask, &r->v, &r->name);
         if (k < 0)
-            return rm_pack_fail(r->p, r->err, "E_MISSING", line, "no section for %.*s, task %s", (int)(part->n > 60 ? 60 : part->n), part->s, rm_task_name(r->ask->task));
+            return rm_pack_fail(r->p, r->err, "E_MISSING", line, "no section for %.*s, task %s", (int)(part->n > 60 ? 60 : part->n), part->s,
+                                rm_task_name(r->ask->task));
         return emit(r, k);
     }
     default: return emit_text(r, r->extra ? r->extra : "", r->extra ? strlen(r->extra) : 0);
@@ -201,12 +202,14 @@ static rmas_status missing(renderer *r, const char *const *base, int n_base) {
     rm_strbuf tried = {0};
     for (int b = 0; b < n_base; b++)
         for (int i = 0; i < r->v.n; i++) rm_strbuf_printf(&tried, "%s%s%s", tried.n ? ", " : "", base[b], r->v.variant[i]);
-    rmas_status st = rm_pack_fail(r->p, r->err, "E_MISSING", 0, "no section for %s, task %s; tried: %.200s", base[0], rm_task_name(r->ask->task), rm_str(&tried));
+    rmas_status st =
+        rm_pack_fail(r->p, r->err, "E_MISSING", 0, "no section for %s, task %s; tried: %.200s", base[0], rm_task_name(r->ask->task), rm_str(&tried));
     rm_strbuf_free(&tried);
     return st;
 }
 
-static rmas_status render(const rm_pack *p, const char *const *base, int n_base, const rm_ask *ask, const char *extra, rm_parts *out, rmas_error *err) {
+static rmas_status render(const rm_pack *p, const char *const *base, int n_base, const rm_ask *ask, const char *extra, rm_parts *out,
+                          rmas_error *err) {
     renderer r = {.p = p, .ask = ask, .v = variants_of(ask), .extra = extra, .out = out, .err = err};
     int k = -1;
     *out = (rm_parts){0};
@@ -226,7 +229,8 @@ rmas_status rm_pack_lookup(const rm_pack *p, const char *const *base, int n_base
 }
 
 /* A text without slots, appended to out. */
-static rmas_status plain(const rm_pack *p, const char *const *base, int n_base, const rm_ask *ask, const char *extra, rm_strbuf *out, rmas_error *err) {
+static rmas_status plain(const rm_pack *p, const char *const *base, int n_base, const rm_ask *ask, const char *extra, rm_strbuf *out,
+                         rmas_error *err) {
     rm_parts parts;
     RM_TRY(render(p, base, n_base, ask, extra, &parts, err));
     rmas_status st = RMAS_OK;
@@ -258,7 +262,8 @@ static void free_bases(bases *b) {
     for (int i = 0; i < b->n; i++) rm_strbuf_free(&b->name[i]);
 }
 
-rmas_status rm_pack_user(const rm_pack *p, const char *style, const char *role, bool feedback, bool text_mode, const rm_ask *ask, rm_parts *out, rmas_error *err) {
+rmas_status rm_pack_user(const rm_pack *p, const char *style, const char *role, bool feedback, bool text_mode, const rm_ask *ask, rm_parts *out,
+                         rmas_error *err) {
     bases b = {0};
     const char *end = feedback ? "/feedback" : "";
     if (text_mode) add_base(&b, "text/", style, role, end);
@@ -268,7 +273,8 @@ rmas_status rm_pack_user(const rm_pack *p, const char *style, const char *role, 
     return st;
 }
 
-rmas_status rm_pack_system(const rm_pack *p, const char *style, const char *role, bool text_mode, const rm_ask *ask, rm_strbuf *out, rmas_error *err) {
+rmas_status rm_pack_system(const rm_pack *p, const char *style, const char *role, bool text_mode, const rm_ask *ask, rm_strbuf *out,
+                           rmas_error *err) {
     bases b = {0};
     for (int text = text_mode; text >= 0; text--) {
         add_base(&b, text ? "text/" : "", style, role, "/system");
@@ -330,9 +336,11 @@ rmas_status rm_parts_check(const rm_parts *p, const char *const *role, int n_rol
     for (int i = 0; i < p->n; i++) {
         if (!p->v[i].is_slot) continue;
         slots++;
-        if (word_index(role, n_role, p->v[i].text) < 0) return rm_fail(err, RMAS_E_FORMAT, "E_SLOTS: %s has a slot for '%s', which sends nothing here", section, p->v[i].text);
+        if (word_index(role, n_role, p->v[i].text) < 0)
+            return rm_fail(err, RMAS_E_FORMAT, "E_SLOTS: %s has a slot for '%s', which sends nothing here", section, p->v[i].text);
         for (int k = 0; k < i; k++)
-            if (p->v[k].is_slot && !strcmp(p->v[k].text, p->v[i].text)) return rm_fail(err, RMAS_E_FORMAT, "E_SLOTS: %s has two slots for '%s'", section, p->v[i].text);
+            if (p->v[k].is_slot && !strcmp(p->v[k].text, p->v[i].text))
+                return rm_fail(err, RMAS_E_FORMAT, "E_SLOTS: %s has two slots for '%s'", section, p->v[i].text);
     }
     for (int i = 0; i < n_role && slots < n_role; i++) {
         int k = 0;

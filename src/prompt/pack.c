@@ -97,16 +97,19 @@ static rmas_status placeholder(rm_pack *p, const char *s, size_t n, int line, rm
         const char *name;
         rm_pack_part_kind kind;
         const char *only; /* the one path where it may stand */
-    } values[] = {{"question", PART_QUESTION, NULL},       {"choice_question", PART_CHOICE_QUESTION, NULL},          {"fn_name", PART_FN_NAME, NULL},
-                  {"tests", PART_TESTS, "question/tests"}, {"starter_code", PART_STARTER, "question/starter_code"}, {"query", PART_QUERY, "tool/search_off"}};
+    } values[] = {
+        {"question", PART_QUESTION, NULL},       {"choice_question", PART_CHOICE_QUESTION, NULL},         {"fn_name", PART_FN_NAME, NULL},
+        {"tests", PART_TESTS, "question/tests"}, {"starter_code", PART_STARTER, "question/starter_code"}, {"query", PART_QUERY, "tool/search_off"}};
     const rm_pack_section_ *t = &p->section[p->n_section - 1];
     const int shown = (int)(n > 60 ? 60 : n);
     if (n == 0) return RMAS_OK;
     if (is(s, n, "braces")) return add_part(p, PART_TEXT, "{{", 2) ? RMAS_OK : no_memory(p, err);
     if (is(t->name, t->n_name, "choice-note") || is(t->name, t->n_name, "choice-mark"))
         return rm_pack_fail(p, err, "E_PLACEHOLDER", line, "section %s takes no placeholder, found {{%.*s}}", t->name, shown, s);
-    if (n > 5 && !memcmp(s, "slot:", 5) && word_length(s + 5, n - 5) == n - 5) return add_part(p, PART_SLOT, s + 5, n - 5) ? RMAS_OK : no_memory(p, err);
-    if (n > 8 && !memcmp(s, "include:", 8) && path_length(s + 8, n - 8) == n - 8) return add_part(p, PART_INCLUDE, s + 8, n - 8) ? RMAS_OK : no_memory(p, err);
+    if (n > 5 && !memcmp(s, "slot:", 5) && word_length(s + 5, n - 5) == n - 5)
+        return add_part(p, PART_SLOT, s + 5, n - 5) ? RMAS_OK : no_memory(p, err);
+    if (n > 8 && !memcmp(s, "include:", 8) && path_length(s + 8, n - 8) == n - 8)
+        return add_part(p, PART_INCLUDE, s + 8, n - 8) ? RMAS_OK : no_memory(p, err);
     for (size_t i = 0; i < RM_COUNT(values); i++) {
         if (!is(s, n, values[i].name)) continue;
         if (values[i].only && !is(t->name, t->n_path, values[i].only))
@@ -156,7 +159,8 @@ static rmas_status check_characters(const rm_pack *p, rmas_error *err) {
         const char c = p->text[i];
         if (c == 0) return rm_pack_fail(p, err, "E_CHAR", line, "NUL character");
         /* a NUL later in this line would be reported first, but for the same line and with the same code */
-        if (c == '\r' && (i + 1 == p->n_text || p->text[i + 1] == '\n')) return rm_pack_fail(p, err, "E_CHAR", line, "CR at the end of the line: save the file with LF line ends");
+        if (c == '\r' && (i + 1 == p->n_text || p->text[i + 1] == '\n'))
+            return rm_pack_fail(p, err, "E_CHAR", line, "CR at the end of the line: save the file with LF line ends");
         line += c == '\n';
     }
     return RMAS_OK;
@@ -164,9 +168,12 @@ static rmas_status check_characters(const rm_pack *p, rmas_error *err) {
 
 static rmas_status heading(rm_pack *p, const char *s, size_t n, int line, rmas_error *err) {
     size_t path = path_length(s, n), word = path && path < n && s[path] == '@' ? word_length(s + path + 1, n - path - 1) : 0;
-    if (!path || (path < n && (!word || path + 1 + word != n))) return rm_pack_fail(p, err, "E_NAME", line, "bad section name '%.*s'", (int)(n > 60 ? 60 : n), s);
+    if (!path || (path < n && (!word || path + 1 + word != n)))
+        return rm_pack_fail(p, err, "E_NAME", line, "bad section name '%.*s'", (int)(n > 60 ? 60 : n), s);
     size_t slot = name_slot(p, s, n), at = path_slot(p, s, path);
-    if (p->by_name[slot] >= 0) return rm_pack_fail(p, err, "E_DUPLICATE", line, "section %.*s stands in line %d already", (int)(n > 60 ? 60 : n), s, p->section[p->by_name[slot]].line);
+    if (p->by_name[slot] >= 0)
+        return rm_pack_fail(p, err, "E_DUPLICATE", line, "section %.*s stands in line %d already", (int)(n > 60 ? 60 : n), s,
+                            p->section[p->by_name[slot]].line);
     if (p->n_section == p->cap_section) {
         int cap = p->cap_section ? 2 * p->cap_section : 64;
         rm_pack_section_ *v = rm_realloc_array(p->section, (size_t)cap, sizeof *v);
@@ -176,7 +183,8 @@ static rmas_status heading(rm_pack *p, const char *s, size_t n, int line, rmas_e
     }
     char *name = rm_strndup(s, n);
     if (!name) return no_memory(p, err);
-    p->section[p->n_section] = (rm_pack_section_){.name = name, .n_name = n, .n_path = path, .line = line, .first = p->n_part, .next = p->by_path[at]};
+    p->section[p->n_section] =
+        (rm_pack_section_){.name = name, .n_name = n, .n_path = path, .line = line, .first = p->n_part, .next = p->by_path[at]};
     p->by_path[at] = p->by_name[slot] = p->n_section++; /* the list of a path runs backwards; turned round at the end */
     return RMAS_OK;
 }

@@ -4,7 +4,17 @@
 
 #include "prompt.h"
 
-typedef enum { PART_TEXT, PART_QUESTION, PART_CHOICE_QUESTION, PART_FN_NAME, PART_TESTS, PART_STARTER, PART_QUERY, PART_SLOT, PART_INCLUDE } rm_pack_part_kind;
+typedef enum {
+    PART_TEXT,
+    PART_QUESTION,
+    PART_CHOICE_QUESTION,
+    PART_FN_NAME,
+    PART_TESTS,
+    PART_STARTER,
+    PART_QUERY,
+    PART_SLOT,
+    PART_INCLUDE
+} rm_pack_part_kind;
 
 typedef struct {
     rm_pack_part_kind kind;

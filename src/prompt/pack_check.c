@@ -72,10 +72,12 @@ static bool push(walk *w, int section) {
 static rmas_status begin_include(const rm_pack *p, const walk *w, frame *f, const rm_pack_part *part, rmas_error *err) {
     const rm_pack_section_ *s = &p->section[f->section];
     const int n = (int)(part->n > 60 ? 60 : part->n);
-    if (!targets_of(p, part->s, part->n, &f->t)) return rm_pack_fail(p, err, "E_INCLUDE", s->line, "section %s includes %.*s, which does not exist", s->name, n, part->s);
+    if (!targets_of(p, part->s, part->n, &f->t))
+        return rm_pack_fail(p, err, "E_INCLUDE", s->line, "section %s includes %.*s, which does not exist", s->name, n, part->s);
     targets look = f->t;
     for (int k; (k = next_target(p, &look)) >= 0;)
-        if (w->state[k] == 1) return rm_pack_fail(p, err, "E_CYCLE", s->line, "section %s includes %.*s, which leads back to it", s->name, n, part->s);
+        if (w->state[k] == 1)
+            return rm_pack_fail(p, err, "E_CYCLE", s->line, "section %s includes %.*s, which leads back to it", s->name, n, part->s);
     f->inside = true;
     f->below = 0;
     f->most = 0;

@@ -25,6 +25,15 @@ FILTER(f_upper) { return UNUSED, with_case(r, &a[0], RM_CASE_UPPER, out); }
 FILTER(f_lower) { return UNUSED, with_case(r, &a[0], RM_CASE_LOWER, out); }
 FILTER(f_capitalize) { return UNUSED, with_case(r, &a[0], RM_CASE_CAPITALIZE, out); }
 
+/* The first letter in upper case (not in title case), the rest in lower case. */
+static bool capitalized(rm_run *r, rm_val *io) {
+    unsigned cp;
+    uint32_t n = (uint32_t)rm_text_next(io->s, io->n, &cp);
+    rm_val parts[2] = {rm_val_str(io->s, n), rm_val_str(io->s + n, io->n - n)};
+    return rm_tmpl_str_case(r, &parts[0], RM_CASE_UPPER, &parts[0]) && rm_tmpl_str_case(r, &parts[1], RM_CASE_LOWER, &parts[1]) &&
+           rm_tmpl_concat(r, parts, 2, io);
+}
+
 /* Jinja's own idea of a word: what follows white space, - ( { [ or <. */
 FILTER(f_title) {
     UNUSED;
@@ -41,7 +50,7 @@ FILTER(f_title) {
             if (rm_cp_space(cp) || (cp < 0x80 && cp && strchr("-({[<", (int)cp))) break;
         }
         word = rm_val_str(t.s + start, i - start);
-        ok = word.n == 0 || rm_tmpl_str_case(r, &word, RM_CASE_CAPITALIZE, &word);
+        ok = word.n == 0 || capitalized(r, &word);
         if (!ok) break;
         rm_strbuf_add(&b, word.s, word.n);
         if (i < t.n) {
@@ -78,13 +87,7 @@ FILTER(f_safe) {
 }
 
 static bool escape(rm_run *r, const rm_val *v, bool always, rm_val *out) {
-    rm_strbuf b = {0};
-    if (!rm_tmpl_to_str(r, v, out) || (out->flag && !always)) return r->st == RMAS_OK;
-    if (!rm_tmpl_charge(r, out->n / 8)) return false;
-    rm_tmpl_escape_html(out->s, out->n, &b);
-    if (!rm_tmpl_take(r, &b, out)) return false;
-    out->flag = 1;
-    return true;
+    return rm_tmpl_to_str(r, v, out) && ((out->flag && !always) || rm_tmpl_escape(r, out));
 }
 FILTER(f_escape) { return UNUSED, escape(r, &a[0], false, out); }
 FILTER(f_forceescape) { return UNUSED, escape(r, &a[0], true, out); }

@@ -92,7 +92,12 @@ static bool repeat(rm_run *r, const rm_val *v, int64_t times, rm_val *out) {
 static bool add(rm_run *r, const rm_val *a, const rm_val *b, rm_val *out) {
     if (a->kind == V_STR && b->kind == V_STR) {
         rm_val both[2] = {*a, *b};
-        return rm_tmpl_concat(r, both, 2, out);
+        const bool safe = a->flag || b->flag; /* "+" beside text that is marked safe escapes the other (Jinja's Markup); "~" does not */
+        for (int i = 0; i < 2 && safe; i++)
+            if (!both[i].flag && !rm_tmpl_escape(r, &both[i])) return false;
+        if (!rm_tmpl_concat(r, both, 2, out)) return false;
+        out->flag = safe;
+        return true;
     }
     if (a->kind != b->kind || (a->kind != V_LIST && a->kind != V_TUPLE)) return bad_operands(r, "+", a, b);
     size_t n = (size_t)a->n + b->n;
@@ -121,17 +126,15 @@ bool rm_tmpl_binary(rm_run *r, unsigned op, const rm_val *a, const rm_val *b, rm
     return bad_operands(r, name, a, b);
 }
 
-/* Texts of all values, one after the other. Beside text that is marked safe the rest is escaped (Jinja's Markup). */
+/* Texts of all values, one after the other. */
 bool rm_tmpl_concat(rm_run *r, const rm_val *v, int n, rm_val *out) {
-    bool safe = false;
     size_t size = 0;
     bool plain = true;
     for (int i = 0; i < n; i++) {
-        safe = safe || (v[i].kind == V_STR && v[i].flag);
         plain = plain && v[i].kind == V_STR;
         size += v[i].kind == V_STR ? v[i].n : 0;
     }
-    if (plain && !safe) { /* the usual case: one copy */
+    if (plain) { /* the usual case: one copy */
         if (size > RM_MAX_OUTPUT) return rm_tmpl_fail(r, "a text grows beyond %d bytes", RM_MAX_OUTPUT);
         char *s = rm_tmpl_charge(r, (size_t)n + size / 64) ? rm_tmpl_get(r, size + 1) : NULL;
         if (!s) return false;
@@ -148,19 +151,12 @@ bool rm_tmpl_concat(rm_run *r, const rm_val *v, int n, rm_val *out) {
     for (int i = 0; i < n && ok; i++) {
         rm_val t;
         ok = rm_tmpl_to_str(r, &v[i], &t) && rm_tmpl_charge(r, 1 + t.n / 64);
-        if (ok && safe && !t.flag)
-            rm_tmpl_escape_html(t.s, t.n, &b);
-        else if (ok)
-            rm_strbuf_add(&b, t.s, t.n);
+        if (ok) rm_strbuf_add(&b, t.s, t.n);
         if (b.n > RM_MAX_OUTPUT) ok = rm_tmpl_fail(r, "a text grows beyond %d bytes", RM_MAX_OUTPUT);
     }
-    if (!ok) {
-        rm_strbuf_free(&b);
-        return false;
-    }
-    if (!rm_tmpl_take(r, &b, out)) return false;
-    out->flag = safe;
-    return true;
+    if (ok) return rm_tmpl_take(r, &b, out);
+    rm_strbuf_free(&b);
+    return false;
 }
 
 /* ---- formatting ----------------------------------------------------------------------------------------------------- */

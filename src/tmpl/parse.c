@@ -294,7 +294,20 @@ static rm_node *jump(rm_parser *p, rm_node *n) {
     return n;
 }
 
-static rm_node *print(rm_parser *p, rm_node *n) { return (n->a = rm_tmpl_parse_expr(p)) ? n : NULL; }
+static rm_node *print(rm_parser *p, rm_node *n) { /* {% print a, b %}: one after the other */
+    rm_nodes l = {0};
+    n->a = rm_tmpl_parse_node(p, N_CONCAT, n->line);
+    while (n->a && p->t->kind != T_BLOCK_END) {
+        if (l.n && !rm_tmpl_parse_expect_op(p, ',')) return NULL;
+        rm_node *e = rm_tmpl_parse_expr(p);
+        if (!e) return NULL;
+        rm_nodes_add(&l, e);
+    }
+    if (!n->a) return NULL;
+    n->a->list = l.first;
+    n->a->n = l.n;
+    return n;
+}
 
 static rm_node *statement(rm_parser *p) {
     static const struct {

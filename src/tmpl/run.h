@@ -79,7 +79,7 @@ typedef struct {
     size_t n_indent, n_item, n_key;
 } rm_dump_style;
 bool rm_tmpl_dump(rm_run *r, const rm_val *v, const rm_dump_style *s, int level, rm_strbuf *out); /* json.dumps */
-void rm_tmpl_escape_html(const char *s, size_t n, rm_strbuf *out);
+bool rm_tmpl_escape(rm_run *r, rm_val *io); /* a string: & < > and quotes as HTML; marks it safe */
 
 /* ---- evaluation (eval.c, call.c, exec.c) */
 typedef struct {

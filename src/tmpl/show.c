@@ -143,7 +143,7 @@ bool rm_tmpl_to_str(rm_run *r, const rm_val *v, rm_val *out) {
     return false;
 }
 
-void rm_tmpl_escape_html(const char *s, size_t n, rm_strbuf *out) {
+static void escape_html(const char *s, size_t n, rm_strbuf *out) {
     for (size_t i = 0; i < n; i++) switch (s[i]) {
         case '&': rm_strbuf_puts(out, "&amp;"); break;
         case '<': rm_strbuf_puts(out, "&lt;"); break;
@@ -152,6 +152,15 @@ void rm_tmpl_escape_html(const char *s, size_t n, rm_strbuf *out) {
         case '"': rm_strbuf_puts(out, "&#34;"); break;
         default: rm_strbuf_putc(out, s[i]);
         }
+}
+
+bool rm_tmpl_escape(rm_run *r, rm_val *io) {
+    rm_strbuf b = {0};
+    if (!rm_tmpl_charge(r, io->n / 8)) return false;
+    escape_html(io->s, io->n, &b);
+    if (!rm_tmpl_take(r, &b, io)) return false;
+    io->flag = 1;
+    return true;
 }
 
 /* ---- json.dumps ----------------------------------------------------------------------------------------------------- */
