@@ -1,0 +1,328 @@
+/* Sessions: bitwise invariance of results, clones, gradients and tapes. */
+#include "model_fixture.h"
+
+/* ---- forward ------------------------------------------------------------------------------------------------------------ */
+
+/* Hidden states of a sequence fed in pieces whose lengths are given (the last one takes the rest). */
+static void forward_cut(const fixture *f, const int *piece, int n_piece, float *hidden) {
+    rm_batch *b;
+    rm_seq *s;
+    OK(rm_batch_new(&b, f->model, err));
+    OK(rm_seq_new(&s, f->model, err));
+    for (int at = 0, i = 0; at < f->n; i++) {
+        int n = i < n_piece && piece[i] < f->n - at ? piece[i] : f->n - at;
+        rm_feed feed = {.seq = s, .n = n, .tokens = f->tokens + at};
+        rm_tap tap = {.hidden = hidden + (size_t)at * (size_t)f->d};
+        OK(rm_batch_forward_tap(b, &feed, 1, &tap, err));
+        at += n;
+    }
+    rm_seq_free(s);
+    rm_batch_free(b);
+}
+
+static void test_cuts_and_threads(void **state) {
+    (void)state;
+    for (int k = 0; k < N_FIXTURE; k++) {
+        float *want = NULL, *got = NULL;
+        for (int n_thread = 1; n_thread <= 3; n_thread++) {
+            fixture f = fixture_open(fixture_names[k], fixture_names[k], n_thread, NULL);
+            size_t n = (size_t)f.n * (size_t)f.d;
+            int ones[128];
+            for (int i = 0; i < 128; i++) ones[i] = 1;
+            const int odd[] = {1, 6, 2, 31, 3};
+            if (!want) {
+                want = floats(n), got = floats(n);
+                forward_cut(&f, NULL, 0, want);
+            }
+            forward_cut(&f, NULL, 0, got);
+            assert_same(fixture_names[k], got, want, n);
+            forward_cut(&f, odd, 5, got);
+            assert_same(fixture_names[k], got, want, n);
+            forward_cut(&f, ones, 128, got);
+            assert_same(fixture_names[k], got, want, n);
+            fixture_close(&f);
+        }
+        rm_free(want);
+        rm_free(got);
+    }
+}
+
+/* Sequences of other lengths beside it, in any order, change nothing; nor do rows beyond one pass. */
+static void test_neighbours(void **state) {
+    (void)state;
+    enum { N = 11 };
+    for (int k = 0; k < N_FIXTURE; k++) {
+        fixture f = fixture_open(fixture_names[k], fixture_names[k], 2, NULL);
+        size_t d = (size_t)f.d, v = (size_t)f.v;
+        float *want = floats((size_t)f.n * d), *hidden = floats((size_t)(N * f.n) * d), *logits = floats(v);
+        forward_cut(&f, NULL, 0, want);
+        rm_batch *b;
+        rm_seq *s[N];
+        rm_feed feed[N];
+        OK(rm_batch_new(&b, f.model, err));
+        for (int turn = 0; turn < 2; turn++) {
+            int total = 0;
+            for (int i = 0; i < N; i++) {
+                OK(rm_seq_new(&s[i], f.model, err));
+                feed[i] = (rm_feed){.seq = s[i], .n = turn ? 1 + (i * 29) % f.n : f.n, .tokens = f.tokens, .want_logits = i % 2 == 0};
+                total += feed[i].n;
+            }
+            rm_tap tap = {.hidden = hidden};
+            OK(rm_batch_forward_tap(b, feed, N, &tap, err));
+            for (int i = 0, at = 0; i < N; at += feed[i++].n) {
+                assert_same(fixture_names[k], hidden + (size_t)at * d, want, (size_t)feed[i].n * d);
+                assert_same(fixture_names[k], rm_batch_hidden(b, i), want + (size_t)(feed[i].n - 1) * d, d);
+                assert_int_equal(rm_batch_logits(b, i) != NULL, i % 2 == 0);
+            }
+            if (turn == 0) {
+                memcpy(logits, rm_batch_logits(b, 0), v * sizeof *logits);
+                assert_same("logits of equal sequences", rm_batch_logits(b, 10), logits, v);
+            }
+            for (int i = 0; i < N; i++) rm_seq_free(s[i]);
+        }
+        rm_batch_free(b);
+        rm_free(want);
+        rm_free(hidden);
+        rm_free(logits);
+        fixture_close(&f);
+    }
+}
+
+static void step(rm_batch *b, rm_seq *s, const int32_t *tokens, int n, float *hidden, size_t d) {
+    rm_feed feed = {.seq = s, .n = n, .tokens = tokens};
+    OK(rm_batch_forward(b, &feed, 1, err));
+    memcpy(hidden, rm_batch_hidden(b, 0), d * sizeof *hidden);
+}
+
+/* Clones go on as if each had computed the past itself, also when the original is gone. */
+static void test_clones(void **state) {
+    (void)state;
+    for (int k = 0; k < N_FIXTURE; k++) {
+        fixture f = fixture_open(fixture_names[k], fixture_names[k], 1, NULL);
+        size_t d = (size_t)f.d;
+        float a[64], c[64], want[64];
+        for (int at = 1; at < f.n - 1; at += 21) {
+            rm_batch *b;
+            rm_seq *s, *t, *u;
+            const int32_t other[] = {5, 6, 7};
+            OK(rm_batch_new(&b, f.model, err));
+            OK(rm_seq_new(&s, f.model, err));
+            step(b, s, f.tokens, at, a, d);
+            OK(rm_seq_clone(&t, s, err));
+            OK(rm_seq_clone(&u, s, err));
+            step(b, s, other, 3, a, d);
+            step(b, t, f.tokens + at, f.n - at, c, d);
+            rm_seq_free(s);
+            rm_seq_free(t);
+            OK(rm_seq_clone(&t, u, err));
+            rm_seq_free(u);
+            step(b, t, other, 3, want, d);
+            assert_same("a clone after its original", want, a, d);
+            OK(rm_seq_new(&s, f.model, err));
+            step(b, s, f.tokens, f.n, want, d);
+            assert_same("a clone", c, want, d);
+            rm_seq_free(s);
+            rm_seq_free(t);
+            rm_batch_free(b);
+        }
+        fixture_close(&f);
+    }
+}
+
+static void test_batch_errors(void **state) {
+    (void)state;
+    fixture f = fixture_open("qwen3", "qwen3", 1, NULL);
+    rm_batch *b;
+    rm_seq *s;
+    rmas_error e = {0};
+    OK(rm_batch_new(&b, f.model, err));
+    OK(rm_seq_new(&s, f.model, err));
+    rm_feed feed = {.seq = s, .n = 2, .tokens = (int32_t[]){4, f.v}};
+    assert_int_equal(rm_batch_forward(b, &feed, 1, &e), RMAS_E_ARG);
+    feed.tokens = (int32_t[]){4, -1};
+    assert_int_equal(rm_batch_forward(b, &feed, 1, &e), RMAS_E_ARG);
+    feed.n = 0;
+    assert_int_equal(rm_batch_forward(b, &feed, 1, &e), RMAS_E_ARG);
+    feed = (rm_feed){.seq = s, .n = f.n, .tokens = f.tokens};
+    bool done = false; /* every allocation fails in turn: an error, and the sequence is refused afterwards */
+    for (long i = 1; !done && i < 10000; i++) {
+        rm_batch *fresh;
+        rm_seq *t;
+        OK(rm_seq_new(&t, f.model, err));
+        OK(rm_batch_new(&fresh, f.model, err));
+        feed.seq = t;
+        rm_mem_fail_after(i);
+        done = rm_batch_forward(fresh, &feed, 1, &e) == RMAS_OK;
+        rm_mem_fail_after(0);
+        rm_batch_free(fresh);
+        rm_seq_free(t);
+    }
+    assert_true(done);
+    rm_seq_free(s);
+    rm_batch_free(b);
+    fixture_close(&f);
+}
+
+/* ---- gradients ----------------------------------------------------------------------------------------------------------- */
+
+/* Pushes the tokens and pops them, both in pieces. */
+static void gradient(const fixture *f, const int *push, const int *pop, const float *d_hidden, float *hidden, float *d_embeds) {
+    rm_tape *t;
+    size_t d = (size_t)f->d;
+    OK(rm_tape_new(&t, f->model, err));
+    OK(rm_tape_begin(t, 1, NULL, err));
+    for (int at = 0, n; at < f->n; at += n) {
+        n = *push && *push < f->n - at ? *push++ : f->n - at;
+        rm_tape_rows rows = {.n = n, .tokens = f->tokens + at, .hidden = hidden + (size_t)at * d};
+        OK(rm_tape_push(t, &rows, 1, err));
+    }
+    for (int at = f->n, n; at > 0; at -= n) {
+        n = *pop && *pop < at ? *pop++ : at;
+        rm_tape_grads g = {.n = n, .d_hidden = d_hidden + (size_t)(at - n) * d, .d_embeds = d_embeds + (size_t)(at - n) * d};
+        OK(rm_tape_pop(t, &g, 1, err));
+    }
+    rm_tape_free(t);
+}
+
+static void test_gradients(void **state) {
+    (void)state;
+    const int whole[] = {0}, odd[] = {3, 40, 1, 1, 0}, ones[] = {1, 1, 1, 1, 1, 1, 1, 1, 9, 0};
+    for (int k = 0; k < N_FIXTURE; k++) {
+        fixture f = fixture_open(fixture_names[k], fixture_names[k], 2, NULL);
+        size_t n = (size_t)f.n * (size_t)f.d;
+        float *hidden = floats(n), *again = floats(n), *got = floats(n), *want = floats(n), *d_hidden = floats(n);
+        const float *proj = golden_f32(&f, "proj");
+        gradient(&f, whole, whole, proj, hidden, want);
+        assert_near(fixture_names[k], "hidden", hidden, golden_f32(&f, "hidden"), n);
+        assert_near(fixture_names[k], "grad_proj", want, golden_f32(&f, "grad_proj"), n);
+        const int *cut[][2] = {{odd, whole}, {whole, odd}, {ones, ones}, {odd, ones}};
+        for (size_t i = 0; i < RM_COUNT(cut); i++) {
+            gradient(&f, cut[i][0], cut[i][1], proj, again, got);
+            assert_same("hidden of a cut tape", again, hidden, n);
+            assert_same("gradient of a cut tape", got, want, n);
+        }
+        int32_t label[256];
+        int count = 0, n_loss;
+        double loss;
+        for (int i = 0; i < f.n; i++) count += (label[i] = (int32_t)golden_i64(&f, "labels", i)) >= 0;
+        OK(rm_cross_entropy(f.model, hidden, label, f.n, 1 / (float)count, &loss, &n_loss, d_hidden, err));
+        assert_int_equal(n_loss, count);
+        assert_near(fixture_names[k], "ce", (float[]){(float)(loss / count)}, golden_f32(&f, "ce"), 1);
+        gradient(&f, whole, whole, d_hidden, again, got);
+        assert_near(fixture_names[k], "grad_ce", got, golden_f32(&f, "grad_ce"), n);
+        float *all[] = {hidden, again, got, want, d_hidden};
+        for (size_t i = 0; i < RM_COUNT(all); i++) rm_free(all[i]);
+        fixture_close(&f);
+    }
+}
+
+/* Through a rollout: h_t comes back, e_t = 0.8 tanh(h_t) + 0.1 goes in; loss: rows of proj times h_1 .. h_4. */
+static void test_rollout(void **state) {
+    (void)state;
+    enum { STEPS = 4 };
+    for (int k = 0; k < N_FIXTURE; k++) {
+        fixture f = fixture_open(fixture_names[k], fixture_names[k], 2, NULL);
+        size_t d = (size_t)f.d, n = (size_t)f.n;
+        float *hidden = floats(n * d), *h = floats(STEPS * d), *e = floats(d), *grad = floats(n * d), *dh = floats(d);
+        const float *proj = golden_f32(&f, "proj");
+        rm_tape *t;
+        OK(rm_tape_new(&t, f.model, err));
+        OK(rm_tape_begin(t, 1, NULL, err));
+        OK(rm_tape_push(t, &(rm_tape_rows){.n = f.n, .tokens = f.tokens, .hidden = hidden}, 1, err));
+        memcpy(h, hidden + (n - 1) * d, d * sizeof *h);
+        for (size_t s = 1; s < STEPS; s++) {
+            for (size_t i = 0; i < d; i++) e[i] = 0.8f * tanhf(h[(s - 1) * d + i]) + 0.1f;
+            OK(rm_tape_push(t, &(rm_tape_rows){.n = 1, .embeds = e, .hidden = h + s * d}, 1, err));
+        }
+        assert_near(fixture_names[k], "rollout", h, golden_f32(&f, "rollout"), d); /* a random network amplifies rounding from step to step */
+        assert_within(5e-4f, fixture_names[k], "rollout", h, golden_f32(&f, "rollout"), STEPS * d);
+        memcpy(dh, proj + (STEPS - 1) * d, d * sizeof *dh);
+        for (size_t s = STEPS - 1; s > 0; s--) { /* d h_{s+1} is complete: d e_s, then d h_s */
+            OK(rm_tape_pop(t, &(rm_tape_grads){.n = 1, .d_hidden = dh, .d_embeds = e}, 1, err));
+            for (size_t i = 0; i < d; i++) {
+                float y = tanhf(h[(s - 1) * d + i]);
+                dh[i] = proj[(s - 1) * d + i] + e[i] * 0.8f * (1 - y * y);
+            }
+        }
+        memcpy(grad + (n - 1) * d, dh, d * sizeof *dh);
+        OK(rm_tape_pop(t, &(rm_tape_grads){.n = f.n, .d_hidden = grad, .d_embeds = grad}, 1, err));
+        assert_within(5e-4f, fixture_names[k], "grad_rollout", grad, golden_f32(&f, "grad_rollout"), n * d);
+        rm_tape_free(t);
+        float *all[] = {hidden, h, e, grad, dh};
+        for (size_t i = 0; i < RM_COUNT(all); i++) rm_free(all[i]);
+        fixture_close(&f);
+    }
+}
+
+/* Several sequences in one tape, one of them behind a prefix that others share: the same bits as alone. */
+static void test_ragged_tape(void **state) {
+    (void)state;
+    for (int k = 0; k < N_FIXTURE; k++) {
+        fixture f = fixture_open(fixture_names[k], fixture_names[k], 2, NULL);
+        size_t d = (size_t)f.d, n = (size_t)f.n;
+        const float *proj = golden_f32(&f, "proj");
+        float *hidden = floats(n * d), *want = floats(n * d), *grad = floats(3 * n * d);
+        gradient(&f, (int[]){0}, (int[]){0}, proj, hidden, want);
+        rm_batch *b;
+        rm_seq *prefix;
+        float last[64];
+        OK(rm_batch_new(&b, f.model, err));
+        OK(rm_seq_new(&prefix, f.model, err));
+        step(b, prefix, f.tokens, 5, last, d);
+        rm_tape *t;
+        OK(rm_tape_new(&t, f.model, err));
+        for (int turn = 0; turn < 2; turn++) { /* a tape can begin again */
+            OK(rm_tape_begin(t, 3, (const rm_seq *[]){NULL, prefix, NULL}, err));
+            assert_int_equal(rm_tape_len(t, 1), 5);
+            const rm_tape_rows rows[] = {{.seq = 2, .n = 17, .tokens = f.tokens}, {.seq = 1, .n = f.n - 5, .tokens = f.tokens + 5}, {.seq = 0, .n = f.n, .tokens = f.tokens}};
+            OK(rm_tape_push(t, rows, 3, err));
+            assert_true(rm_tape_bytes(t) > 0);
+            const rm_tape_grads g[] = {{.seq = 0, .n = f.n, .d_hidden = proj, .d_embeds = grad},
+                                       {.seq = 1, .n = f.n - 5, .d_hidden = proj + 5 * d, .d_embeds = grad + (n + 5) * d},
+                                       {.seq = 2, .n = 17, .d_hidden = NULL, .d_embeds = grad + 2 * n * d}};
+            OK(rm_tape_pop(t, g, 3, err));
+            assert_same("beside others", grad, want, n * d);
+            assert_same("behind a prefix", grad + (n + 5) * d, want + 5 * d, (n - 5) * d);
+            for (size_t i = 0; i < 17 * d; i++) assert_true(grad[2 * n * d + i] == 0);
+        }
+        rmas_error e = {0};
+        assert_int_equal(rm_tape_push(t, &(rm_tape_rows){.n = 1, .tokens = f.tokens}, 1, &e), RMAS_E_ARG); /* after a pop */
+        assert_int_equal(rm_tape_pop(t, &(rm_tape_grads){.seq = 1, .n = 1}, 1, &e), RMAS_E_ARG); /* the prefix */
+        assert_int_equal(rm_tape_pop(t, &(rm_tape_grads){.seq = 3, .n = 1}, 1, &e), RMAS_E_ARG);
+        rm_tape_free(t);
+        rm_seq_free(prefix);
+        rm_batch_free(b);
+        float *all[] = {hidden, want, grad};
+        for (size_t i = 0; i < RM_COUNT(all); i++) rm_free(all[i]);
+        fixture_close(&f);
+    }
+}
+
+static void test_tape_without_memory(void **state) {
+    (void)state;
+    fixture f = fixture_open("qwen3_5", "qwen3_5", 1, NULL);
+    float *grad = floats((size_t)f.n * (size_t)f.d);
+    bool done = false;
+    for (long i = 1; !done && i < 10000; i++) {
+        rmas_error e = {0};
+        rm_tape *t = NULL;
+        rm_mem_fail_after(i);
+        done = rm_tape_new(&t, f.model, &e) == RMAS_OK && rm_tape_begin(t, 2, NULL, &e) == RMAS_OK &&
+               rm_tape_push(t, &(rm_tape_rows){.n = f.n, .tokens = f.tokens, .hidden = grad}, 1, &e) == RMAS_OK &&
+               rm_tape_pop(t, &(rm_tape_grads){.n = f.n, .d_hidden = grad, .d_embeds = grad}, 1, &e) == RMAS_OK;
+        rm_mem_fail_after(0);
+        rm_tape_free(t);
+    }
+    assert_true(done);
+    rm_free(grad);
+    fixture_close(&f);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cuts_and_threads), cmocka_unit_test(test_neighbours),  cmocka_unit_test(test_clones),
+        cmocka_unit_test(test_batch_errors),     cmocka_unit_test(test_gradients),   cmocka_unit_test(test_rollout),
+        cmocka_unit_test(test_ragged_tape),      cmocka_unit_test(test_tape_without_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
