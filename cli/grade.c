@@ -69,11 +69,36 @@ static json_t *medqa_gold(grade_ctx *c, json_t *in, json_t *options, rmas_error 
     return json_pack("{s:o}", "gold", letter[0] ? json_string(letter) : json_null());
 }
 
+static json_t *strict_reply(grade_ctx *c, json_t *in, rmas_error *err) {
+    json_t *text = json_object_get(in, "text");
+    rm_strict_grade r;
+    if (rm_grade_strict(c->g, c->dataset, json_string_value(text), json_string_length(text), text_of(in, "gold"), text_of(in, "fn_name"), &r, err))
+        return NULL;
+    json_t *o = json_pack("{s:o}", "parsed", or_null(r.parsed));
+    if (rm_dataset_kind(c->dataset) != RM_KIND_CODE) json_object_set_new(o, "correct", json_boolean(r.correct));
+    if (r.has_f1) {
+        json_object_set_new(o, "em", json_integer(r.em));
+        json_object_set_new(o, "f1", json_real(r.f1));
+        json_object_set_new(o, "precision", json_real(r.precision));
+        json_object_set_new(o, "recall", json_real(r.recall));
+    }
+    rm_strict_grade_free(&r);
+    return o;
+}
+
+static json_t *strict_answer(grade_ctx *c, json_t *in, rmas_error *err) {
+    bool equal = false;
+    if (rm_strict_equal(c->g, text_of(in, "gold"), text_of(in, "answer"), &equal, err)) return NULL;
+    return json_pack("{s:b}", "correct", equal);
+}
+
 static json_t *grade_line(void *ctx, json_t *in, rmas_error *err) {
     grade_ctx *c = ctx;
     json_t *options = json_object_get(in, "options");
     if (options && text_of(in, "answer")) return medqa_gold(c, in, options, err);
     if (!c->strict && text_of(in, "text")) return reference_reply(c, in, err);
+    if (c->strict && text_of(in, "text")) return strict_reply(c, in, err);
+    if (c->strict && text_of(in, "answer") && text_of(in, "gold")) return strict_answer(c, in, err);
     rm_fail(err, RMAS_E_FORMAT, "expected \"text\" (with \"gold\"), \"answer\" with \"gold\" or \"options\", or \"code\" with \"eval_sample\"");
     return NULL;
 }
