@@ -85,6 +85,14 @@ static rmas_status generate(rm_probe_model *p, const generate_options *g, rmas_e
     return st;
 }
 
+static rmas_status end_token(const char *model, int32_t *id, rmas_error *err) {
+    rm_tok *t;
+    RM_TRY(rm_tok_open(&t, model, err));
+    *id = rm_tok_eos(t);
+    rm_tok_close(t);
+    return RMAS_OK;
+}
+
 int probe_generate(int argc, char **argv) {
     rm_probe_model p = {.o = RM_PROBE_DEFAULTS};
     generate_options g = {.top_p = 1, .eos = -1};
@@ -103,7 +111,7 @@ int probe_generate(int argc, char **argv) {
     rmas_status st =
         n_word == 1 && g.n_max >= 1 && g.n_max <= 1 << 24 ? RMAS_OK : rm_fail(&err, RMAS_E_ARG, "needs a model and --max-new-tokens from 1 on");
     if (st == RMAS_OK) st = rm_probe_model_open(&p, argv[1], &err);
-    if (st == RMAS_OK && !g.ignore_eos) st = rm_fail(&err, RMAS_E_UNSUPPORTED, "unsupported without --ignore-eos");
+    if (st == RMAS_OK && !g.ignore_eos) st = end_token(argv[1], &g.eos, &err);
     if (st == RMAS_OK) st = generate(&p, &g, &err);
     return rm_probe_model_close(&p, argv[0], st, &err);
 }

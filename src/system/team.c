@@ -91,7 +91,8 @@ static rmas_status check_kind(const rm_link *l, bool want_inner, const char *pat
 static rmas_status open_inner(rm_team *t, int i, const rm_files *f, rm_precision p, rmas_error *err) {
     rm_agent *a = &t->agent[i];
     const char *path = f->agent[i].inner;
-    if (!path) return rm_link_new(&a->inner, t->exec, "ln_res_adapter", a->d_model, a->d_model, rm_link_seed(t->sys->init_seed, "inner ", a->role), err);
+    if (!path)
+        return rm_link_new(&a->inner, t->exec, "ln_res_adapter", a->d_model, a->d_model, rm_link_seed(t->sys->init_seed, "inner ", a->role), err);
     RM_TRY(rm_link_open(&a->inner, t->exec, path, f->agent[i].inner_type, p, err));
     RM_TRY(check_kind(a->inner, true, path, err));
     if (rm_link_d_in(a->inner) != a->d_model)
@@ -105,7 +106,8 @@ static rmas_status open_outer(rm_team *t, int i, const rm_files *f, rm_precision
     const rm_agent *from = &t->agent[e->from], *to = &t->agent[e->to];
     const char *path = f->edge[i].file;
     rm_link **l = &t->outer[i];
-    if (!path) return rm_link_new(l, t->exec, "outer_ln_res_adapter", from->d_model, to->d_model, rm_link_seed(t->sys->init_seed, "outer ", e->key), err);
+    if (!path)
+        return rm_link_new(l, t->exec, "outer_ln_res_adapter", from->d_model, to->d_model, rm_link_seed(t->sys->init_seed, "outer ", e->key), err);
     RM_TRY(rm_link_open(l, t->exec, path, f->edge[i].type, p, err));
     RM_TRY(check_kind(*l, false, path, err));
     if (rm_link_d_in(*l) != from->d_model || rm_link_d_out(*l) != to->d_model)

@@ -9,7 +9,8 @@
 static void check_parity(const char *file, const char *name) {
     fixture f = fixture_open(file, name, 2, NULL);
     size_t d = (size_t)f.d, n = (size_t)f.n, v = (size_t)f.v;
-    float *hidden = floats(n * d), *layers = floats((size_t)(f.n_layer + 1) * n * d), *logits = floats(2 * v), *embeds = floats(n * d), *two = floats(2 * d);
+    float *hidden = floats(n * d), *layers = floats((size_t)(f.n_layer + 1) * n * d), *logits = floats(2 * v), *embeds = floats(n * d),
+          *two = floats(2 * d);
     const int row[2] = {(int)golden_i64(&f, "rows", 0), (int)golden_i64(&f, "rows", 1)};
     rm_batch *b;
     rm_seq *s;
@@ -237,7 +238,7 @@ static void test_open_without_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_parity),         cmocka_unit_test(test_gguf),           cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_parity),        cmocka_unit_test(test_gguf),           cmocka_unit_test(test_sizes),
         cmocka_unit_test(test_config_errors), cmocka_unit_test(test_binding_errors), cmocka_unit_test(test_open_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

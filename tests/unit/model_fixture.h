@@ -40,7 +40,9 @@ static const rm_tensor *golden_tensor(const fixture *f, const char *name) {
     if (!t) fail_msg("no golden %s", name);
     return t;
 }
-static inline const float *golden_f32(const fixture *f, const char *name) { return golden_tensor(f, name)->data; } /* files are mapped, data 8-byte aligned */
+static inline const float *golden_f32(const fixture *f, const char *name) {
+    return golden_tensor(f, name)->data;
+} /* files are mapped, data 8-byte aligned */
 static inline int64_t golden_i64(const fixture *f, const char *name, int i) {
     int64_t v;
     memcpy(&v, (const char *)golden_tensor(f, name)->data + 8 * (size_t)i, 8);
@@ -93,7 +95,8 @@ static inline void assert_near(const char *what, const char *name, const float *
 
 static inline void assert_same(const char *what, const float *a, const float *b, size_t n) {
     for (size_t i = 0; i < n; i++)
-        if (memcmp(a + i, b + i, sizeof *a)) fail_msg("%s: element %zu of %zu is %.9g, expected the same bits as %.9g", what, i, n, (double)a[i], (double)b[i]);
+        if (memcmp(a + i, b + i, sizeof *a))
+            fail_msg("%s: element %zu of %zu is %.9g, expected the same bits as %.9g", what, i, n, (double)a[i], (double)b[i]);
 }
 
 #endif

@@ -274,7 +274,8 @@ static void test_ragged_tape(void **state) {
         for (int turn = 0; turn < 2; turn++) { /* a tape can begin again */
             OK(rm_tape_begin(t, 3, (const rm_seq *[]){NULL, prefix, NULL}, err));
             assert_int_equal(rm_tape_len(t, 1), 5);
-            const rm_tape_rows rows[] = {{.seq = 2, .n = 17, .tokens = f.tokens}, {.seq = 1, .n = f.n - 5, .tokens = f.tokens + 5}, {.seq = 0, .n = f.n, .tokens = f.tokens}};
+            const rm_tape_rows rows[] = {
+                {.seq = 2, .n = 17, .tokens = f.tokens}, {.seq = 1, .n = f.n - 5, .tokens = f.tokens + 5}, {.seq = 0, .n = f.n, .tokens = f.tokens}};
             OK(rm_tape_push(t, rows, 3, err));
             assert_true(rm_tape_bytes(t) > 0);
             const rm_tape_grads g[] = {{.seq = 0, .n = f.n, .d_hidden = proj, .d_embeds = grad},
@@ -320,8 +321,8 @@ static void test_tape_without_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cuts_and_threads), cmocka_unit_test(test_neighbours),  cmocka_unit_test(test_clones),
-        cmocka_unit_test(test_batch_errors),     cmocka_unit_test(test_gradients),   cmocka_unit_test(test_rollout),
+        cmocka_unit_test(test_cuts_and_threads), cmocka_unit_test(test_neighbours),          cmocka_unit_test(test_clones),
+        cmocka_unit_test(test_batch_errors),     cmocka_unit_test(test_gradients),           cmocka_unit_test(test_rollout),
         cmocka_unit_test(test_ragged_tape),      cmocka_unit_test(test_tape_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
