@@ -92,9 +92,33 @@ static json_t *strict_answer(grade_ctx *c, json_t *in, rmas_error *err) {
     return json_pack("{s:b}", "correct", equal);
 }
 
+static json_t *run_program(grade_ctx *c, json_t *in, rmas_error *err) {
+    rm_program_grade r;
+    json_t *o = NULL, *sample = json_object_get(in, "eval_sample"), *timeout = json_object_get(in, "timeout_s");
+    char *text = json_dumps(sample, JSON_COMPACT);
+    if (!text) {
+        rm_fail(err, RMAS_E_FORMAT, "field 'eval_sample': expected an object");
+        return NULL;
+    }
+    if (!c->sb && rm_sandbox_new(&c->sb, &c->sandbox, err)) goto end; /* made when the first program comes */
+    if (rm_program_run(c->sb, c->strict, text_of(in, "code"), text, json_number_value(timeout), &r, err)) goto end;
+    if (c->strict) {
+        o = json_pack("{s:s, s:b}", "status", r.status, "correct", r.correct);
+    } else {
+        o = json_pack("{s:b, s:i, s:i, s:o, s:s?, s:s}", "all_passed", r.all_passed, "passed_tests", r.passed, "total_tests", r.total,
+                      "failed_test_index", r.failed_index < 0 ? json_null() : json_integer(r.failed_index), "error_type", r.error_type, "detail",
+                      r.detail);
+    }
+    rm_program_grade_free(&r);
+end:
+    free(text);
+    return o;
+}
+
 static json_t *grade_line(void *ctx, json_t *in, rmas_error *err) {
     grade_ctx *c = ctx;
     json_t *options = json_object_get(in, "options");
+    if (json_object_get(in, "eval_sample") && text_of(in, "code")) return run_program(c, in, err);
     if (options && text_of(in, "answer")) return medqa_gold(c, in, options, err);
     if (!c->strict && text_of(in, "text")) return reference_reply(c, in, err);
     if (c->strict && text_of(in, "text")) return strict_reply(c, in, err);
@@ -111,6 +135,8 @@ int cmd_grade(int argc, char **argv) {
         {"dataset", RM_OPT_STRING, &dataset, NULL, "NAME",
          "data set whose rules hold: math500, gsm8k, medqa, gpqa, mbppplus, livecodebench, aime25 ..."},
         {"scorer", RM_OPT_STRING, &scorer, NULL, "NAME", "reference (what the reference implementation says) or strict (default)"},
+        {"python", RM_OPT_STRING, &c.sandbox.python, NULL, "FILE", "interpreter for programs (RMAS_PYTHON, else /usr/bin/python3)"},
+        {"unsafe_tools", RM_OPT_FLAG, &c.sandbox.unsafe, NULL, NULL, "run programs without a sandbox: only inside a container that isolates already"},
         {"jsonl", RM_OPT_FLAG, &jsonl, NULL, NULL, "read JSON lines from standard input (the only form)"},
         {0},
     };
@@ -130,6 +156,7 @@ int cmd_grade(int argc, char **argv) {
     c.dataset = rm_dataset_canonical(dataset) ? rm_dataset_canonical(dataset) : dataset;
     if (rm_grader_new(&c.g, &err)) return rm_cli_fail("grade", &err);
     int status = rm_cli_jsonl(grade_line, &c);
+    rm_sandbox_free(c.sb);
     rm_grader_free(c.g);
     return status;
 }
