@@ -198,6 +198,12 @@ static rmas_status read_manifest(const reader *r, const json_t *o, const char *d
     RM_TRY(get_string(r, o, "system", "name", &s->name));
     RM_TRY(get_string(r, o, "system", "description", &s->description));
     RM_TRY(get_string(r, o, "system", "prompts", &s->prompts));
+    if (s->prompts) { /* beside the manifest */
+        char *pack = rm_path_join(dir, s->prompts);
+        if (!pack) return nomem(r->err);
+        rm_free(s->prompts);
+        s->prompts = pack;
+    }
     if (!s->name) {
         s->name = rm_strdup(r->path);
         if (!s->name) return nomem(r->err);

@@ -48,7 +48,7 @@ typedef struct {
     bool text_special; /* text mode: prompts get the tokenizer's own special tokens on top */
     bool has_init_seed; /* links without a file are made from this seed (untrained) */
     uint64_t init_seed;
-    char *prompts; /* prompt pack; NULL: the default */
+    char *prompts; /* prompt pack, a path that can be opened; NULL: the default */
     json_t *defaults; /* settings of a run by flag name; may be NULL */
 } rm_system;
 

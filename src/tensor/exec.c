@@ -60,3 +60,5 @@ void *rm_exec_local(rm_exec *e, size_t n_bytes) {
     size_t each = (n_bytes + 63) & ~(size_t)63, n_thread = (size_t)rm_pool_size(e->pool);
     return each > (size_t)-1 / 2 / n_thread ? NULL : grow(&e->scratch->local, each * n_thread);
 }
+
+const char *rm_exec_isa(const rm_exec *e) { return e->kern->name; }

@@ -19,6 +19,7 @@ typedef struct {
 /* isa: NULL for the best that this CPU has (or RMAS_ISA names), else "portable", "avx2", "avx512", "neon". n_thread <= 0: all processors. */
 rmas_status rm_exec_new(rm_exec **out, int n_thread, const char *isa, rmas_error *err);
 void rm_exec_free(rm_exec *e);
+const char *rm_exec_isa(const rm_exec *e); /* name of the kernel table: "avx512" ... */
 
 /* Scratch memory that is kept for the next call, 64-byte aligned; NULL when out of memory. The content is undefined after each call
  * of rm_exec_shared or rm_exec_local. Only the functions of src/tensor use these: they do not nest. */
