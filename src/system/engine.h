@@ -111,10 +111,9 @@ typedef struct {
     bool tools; /* tags are looked for */
     int n_tool;
     rm_ids said; /* ids after the prompt, before the current call */
-    rm_strbuf text; /* of the calls so far, with results */
+    rm_strbuf text; /* of the calls so far, with results; of a retry: the text that is continued */
     size_t cursor;
     rm_strbuf tail; /* raw bytes of the current call */
-    char *prompt; /* of a retry: the text that is continued */
     json_t *rec; /* the stage's record; belongs to the job's */
 } rm_row;
 
@@ -154,8 +153,8 @@ rmas_status rm_record_write(rm_record *rec, const char *dir, rmas_error *err);
 json_t *rm_record_stage(rm_runner *r, rm_job *j, const rm_stage *st, const char *kind, const rm_prompt *p);
 /* Rows [n, d] under "rROUND.ROLE.WHAT". */
 rmas_status rm_record_rows(rm_record *rec, int round, const char *role, const char *what, const float *x, int n, int d, rmas_error *err);
-json_t *rm_json_ids(const rm_ids *ids);
-json_t *rm_json_text(const char *s, size_t n); /* valid UTF-8, NUL bytes too */
+json_t *rm_record_ids(const rm_ids *ids);
+json_t *rm_record_text(const char *s, size_t n); /* valid UTF-8, NUL bytes too */
 /* A finished generate call of a row: adds {"ids", "margins"} to the stage's calls and returns it (borrowed). */
 json_t *rm_record_call(json_t *stage, const rm_row *row);
 

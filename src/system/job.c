@@ -28,10 +28,11 @@ rmas_status rm_job_new(rm_job **out, rm_runner *r, int index, rmas_error *err) {
                             .item = j->item,
                             .n_rollout = r->o->n_rollout,
                             .text = rm_calloc(k, sizeof(char *)),
+                            .n_text = rm_calloc(k, sizeof(size_t)),
                             .n_token = rm_calloc(k, sizeof(int)),
                             .retried = rm_calloc(k, sizeof(bool))};
     j->n_open = r->o->temperature > 0 ? r->o->n_rollout : 1; /* greedy rollouts are equal: one is made */
-    rmas_status st = j->mail && j->said && j->snap && j->answer.text && j->answer.n_token && j->answer.retried ? RMAS_OK : nomem(err);
+    rmas_status st = j->mail && j->said && j->snap && j->answer.text && j->answer.n_text && j->answer.n_token && j->answer.retried ? RMAS_OK : nomem(err);
     if (st == RMAS_OK && r->o->record) st = rm_record_new(&j->rec, j, err);
     if (st != RMAS_OK) {
         rm_job_free(r, j);
@@ -60,6 +61,7 @@ void rm_job_free(rm_runner *r, rm_job *j) {
     rm_free(j->said);
     rm_free(j->snap);
     rm_free(j->answer.text);
+    rm_free(j->answer.n_text);
     rm_free(j->answer.n_token);
     rm_free(j->answer.retried);
     rm_record_free(j->rec);

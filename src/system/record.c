@@ -19,7 +19,7 @@ struct rm_record {
 
 static rmas_status nomem(rmas_error *err) { return rm_fail(err, RMAS_E_NOMEM, "out of memory"); }
 
-json_t *rm_json_ids(const rm_ids *ids) {
+json_t *rm_record_ids(const rm_ids *ids) {
     json_t *a = json_array();
     for (int i = 0; a && i < ids->n; i++)
         if (json_array_append_new(a, json_integer(ids->id[i])) != 0) {
@@ -29,7 +29,7 @@ json_t *rm_json_ids(const rm_ids *ids) {
     return a;
 }
 
-json_t *rm_json_text(const char *s, size_t n) {
+json_t *rm_record_text(const char *s, size_t n) {
     if (rm_utf8_valid(s, n)) return json_stringn(s, n);
     rm_strbuf b = {0};
     for (size_t i = 0; i < n;) {
@@ -48,7 +48,7 @@ rmas_status rm_record_new(rm_record **out, const rm_job *j, rmas_error *err) {
     if (!rec) return nomem(err);
     rec->index = j->index;
     rec->stages = json_array();
-    rec->root = json_pack("{s:i, s:o?, s:o}", "index", j->index, "question", rm_json_text(j->item->question, strlen(j->item->question)), "stages",
+    rec->root = json_pack("{s:i, s:o?, s:o}", "index", j->index, "question", rm_record_text(j->item->question, strlen(j->item->question)), "stages",
                           rec->stages);
     if (rec->root) return RMAS_OK;
     rm_free(rec);
@@ -72,8 +72,8 @@ json_t *rm_record_stage(rm_runner *r, rm_job *j, const rm_stage *st, const char 
     json_t *pieces = json_array(), *ids = json_array(), *slots = json_array();
     int at = 0;
     for (int i = 0; p && i < p->n_piece; i++) {
-        json_array_append_new(pieces, rm_json_text(p->pieces.text[i], p->pieces.n_text[i]));
-        json_array_append_new(ids, rm_json_ids(&p->ids[i]));
+        json_array_append_new(pieces, rm_record_text(p->pieces.text[i], p->pieces.n_text[i]));
+        json_array_append_new(ids, rm_record_ids(&p->ids[i]));
         at += p->ids[i].n;
         if (i == p->n_piece - 1) break;
         const rm_edge_spec *e = &r->sys->edge[p->edge[i]];
@@ -111,7 +111,7 @@ rmas_status rm_record_rows(rm_record *rec, int round, const char *role, const ch
 }
 
 json_t *rm_record_call(json_t *stage, const rm_row *row) {
-    json_t *call = json_pack("{s:o?}", "ids", rm_json_ids(&row->out));
+    json_t *call = json_pack("{s:o?}", "ids", rm_record_ids(&row->out));
     if (call && !row->is_forced) {
         json_t *margins = json_array();
         for (int i = 0; i < row->out.n; i++) json_array_append_new(margins, json_real((double)row->margin[i]));

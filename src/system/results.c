@@ -53,7 +53,7 @@ static void fingerprint(rm_results *s) {
 
 /* ---- one line ------------------------------------------------------------------------------------------------------------- */
 
-static json_t *text_or_null(const char *t) { return t ? rm_json_text(t, strlen(t)) : json_null(); }
+static json_t *text_or_null(const char *t) { return t ? rm_record_text(t, strlen(t)) : json_null(); }
 
 static void set(json_t *o, const char *key, json_t *v) { json_object_set_new(o, key, v ? v : json_null()); }
 
@@ -94,13 +94,12 @@ static rmas_status run_program(rm_results *s, const char *code, const rm_item *i
 }
 
 /* The answer fields of one text, into o. */
-static rmas_status grade_text(rm_results *s, const rm_item *item, const char *text, json_t *o, bool *correct, bool *strict, rm_verdict *v,
+static rmas_status grade_text(rm_results *s, const rm_item *item, const char *text, size_t n, json_t *o, bool *correct, bool *strict, rm_verdict *v,
                               rmas_error *err) {
     rm_ref_grade g = {0};
     rm_strict_grade h = {0};
     bool code = item->kind == RM_KIND_CODE;
     const char *name = s->o.data->name;
-    size_t n = strlen(text);
     rmas_status st = rm_grade_reference(s->grader, name, text, n, item->gold, &g, err);
     if (st == RMAS_OK) st = rm_grade_strict(s->grader, name, text, n, item->gold_strict, item->fn_name, &h, err);
     *correct = st == RMAS_OK && !code && g.correct;
@@ -162,7 +161,7 @@ static json_t *common_fields(const rm_results *s) {
 static void answer_fields(const rm_results *s, const rm_answer *a, int k, json_t *o) {
     set(o, "rollout_idx", json_integer(k));
     set(o, "sample_seed", json_integer((json_int_t)(s->o.run->seed + (uint64_t)k)));
-    set(o, "raw_output", rm_json_text(a->text[k], strlen(a->text[k])));
+    set(o, "raw_output", rm_record_text(a->text[k], a->n_text[k]));
     set(o, "n_tokens", json_integer(a->n_token[k]));
     set(o, "asked_again", json_boolean(a->retried[k]));
 }
@@ -172,7 +171,7 @@ static rmas_status make_line(rm_results *s, const rm_answer *a, json_t **out, rm
     rmas_status st = o && common ? RMAS_OK : nomem(err);
     if (st == RMAS_OK) {
         json_object_update(o, common);
-        set(o, "question", rm_json_text(a->item->question, strlen(a->item->question)));
+        set(o, "question", rm_record_text(a->item->question, strlen(a->item->question)));
         set(o, "gold_answer_raw", text_or_null(a->item->gold));
     }
     json_decref(common);
@@ -180,7 +179,7 @@ static rmas_status make_line(rm_results *s, const rm_answer *a, json_t **out, rm
         json_t *one = rollouts ? json_object() : o;
         bool correct = false, strict = false;
         answer_fields(s, a, k, one);
-        st = grade_text(s, a->item, a->text[k], one, &correct, &strict, v, err);
+        st = grade_text(s, a->item, a->text[k], a->n_text[k], one, &correct, &strict, v, err);
         rollout_correct[k] = correct;
         v->correct |= correct;
         v->strict |= strict;

@@ -47,7 +47,6 @@ void rm_row_clear(rm_row *row) {
     rm_ids_free(&row->out);
     rm_ids_free(&row->said);
     rm_free(row->margin);
-    rm_free(row->prompt);
     rm_strbuf_free(&row->text);
     rm_strbuf_free(&row->tail);
     *row = (rm_row){0};

@@ -28,12 +28,22 @@ void rm_run_note(const rm_runner *r, const char *fmt, ...) {
 
 /* ---- the end of a question ---------------------------------------------------------------------------------------------- */
 
+/* Texts may hold NUL characters. */
+static char *copy_text(const char *text, size_t n) {
+    char *own = rm_alloc(n + 1);
+    if (!own) return NULL;
+    memcpy(own, text, n);
+    own[n] = 0;
+    return own;
+}
+
 static rmas_status finish_job(rm_runner *r, rm_job *j, rmas_error *err) {
     rm_answer *a = &j->answer;
     for (int k = 1; k < a->n_rollout; k++) {
         if (a->text[k]) continue; /* greedy: copies of the first */
-        a->text[k] = rm_strdup(a->text[0]);
+        a->text[k] = copy_text(a->text[0], a->n_text[0]);
         if (!a->text[k]) return nomem(err);
+        a->n_text[k] = a->n_text[0];
         a->n_token[k] = a->n_token[0];
         a->retried[k] = a->retried[0];
     }
@@ -54,10 +64,11 @@ rmas_status rm_text_done(rm_scribe *w, rm_runner *r, rm_job *j, const rm_stage *
         return j->said[st->agent] ? RMAS_OK : nomem(err);
     }
     rm_answer *a = &j->answer;
-    char *own = rm_strndup(text, n);
+    char *own = copy_text(text, n);
     if (!own) return nomem(err);
     rm_free(a->text[rollout]);
     a->text[rollout] = own;
+    a->n_text[rollout] = n;
     a->n_token[rollout] += n_token;
     if (r->o->ans && !a->retried[rollout]) {
         bool has;

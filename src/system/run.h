@@ -43,7 +43,8 @@ typedef struct {
     int index; /* in the data set of the run */
     const rm_item *item;
     int n_rollout;
-    char **text; /* [n_rollout], NUL-terminated */
+    char **text; /* [n_rollout], NUL-terminated; may hold NULs too */
+    size_t *n_text;
     int *n_token; /* [n_rollout] tokens written by the answering agent */
     bool *retried; /* [n_rollout] */
 } rm_answer;

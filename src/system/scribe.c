@@ -121,7 +121,7 @@ rmas_status rm_scribe_add_retry(rm_scribe *w, rm_job *j, const rm_stage *st, int
     rm_strbuf b = {0};
     rm_prompt p = {.ids = rm_calloc(1, sizeof *p.ids), .edge = rm_calloc(1, sizeof *p.edge), .n_piece = 1};
     const char *text = j->answer.text[rollout];
-    size_t n = strlen(text);
+    size_t n = j->answer.n_text[rollout];
     rm_text_strip(&text, &n, false, true);
     rm_strbuf_add(&b, text, n);
     rm_strbuf_putc(&b, '\n');
@@ -133,10 +133,10 @@ rmas_status rm_scribe_add_retry(rm_scribe *w, rm_job *j, const rm_stage *st, int
         p.n_pos = p.ids[0].n;
         p.pieces.text = rm_calloc(1, sizeof(char *));
         p.pieces.n_text = rm_calloc(1, sizeof(size_t));
-        row.prompt = rm_strndup(rm_str(&b), b.n);
-        if (p.pieces.text) p.pieces.text[0] = rm_strndup(rm_str(&b), b.n);
+        rm_strbuf_add(&row.text, b.s, b.n); /* the text goes on from here */
         if (p.pieces.n_text) p.pieces.n_text[0] = b.n;
-        if (!p.pieces.text || !p.pieces.n_text || !row.prompt || !p.pieces.text[0]) status = nomem(err);
+        if (p.pieces.text) p.pieces.text[0] = rm_strbuf_take(&b);
+        if (!p.pieces.text || !p.pieces.n_text || !p.pieces.text[0] || row.text.failed) status = nomem(err);
     }
     if (status == RMAS_OK && j->rec) {
         row.rec = rm_record_stage(w->r, j, st, "retry", &p);
@@ -163,7 +163,7 @@ static rmas_status set_input(rm_row *row, const int32_t *id, int n, rmas_error *
 }
 
 static json_t *state_json(const rm_row *row, bool done) {
-    return json_pack("{s:o?, s:i, s:i, s:b, s:i}", "text", rm_json_text(rm_str(&row->text), row->text.n), "cursor",
+    return json_pack("{s:o?, s:i, s:i, s:b, s:i}", "text", rm_record_text(rm_str(&row->text), row->text.n), "cursor",
                      (int)rm_utf8_length(rm_str(&row->text), row->cursor), "tool_round", row->n_tool, "done", done, "budget", row->budget);
 }
 
@@ -176,7 +176,7 @@ static rmas_status record_call(rm_row *row, const char *decision, json_t *tool, 
     json_t *call = rm_record_call(row->rec, row);
     if (call && decision) {
         json_object_set_new(call, "max_new_tokens", json_integer(row->budget + row->out.n));
-        json_object_set_new(call, "assistant_ids", rm_json_ids(&row->said));
+        json_object_set_new(call, "assistant_ids", rm_record_ids(&row->said));
         json_object_set_new(call, "decision", json_string(decision));
         json_object_set_new(call, "after", state_json(row, done));
         if (tool) json_object_set(call, "tool", tool);
@@ -210,7 +210,7 @@ static rmas_status handle_tool(rm_scribe *w, rm_row *row, const rm_strbuf *whole
         st = rm_tool_call_run(r, call->search, whole->s + call->content, call->n_content, &result, err);
         if (row->rec)
             tool = json_pack("{s:s, s:o?, s:o?}", "name", call->search ? "search" : "python", "content",
-                             rm_json_text(whole->s + call->content, call->n_content), "result", rm_json_text(rm_str(&result) + at, result.n - at));
+                             rm_record_text(whole->s + call->content, call->n_content), "result", rm_record_text(rm_str(&result) + at, result.n - at));
     }
     rm_strbuf_puts(&result, " </result>");
     rm_strbuf_add(&add, rm_str(&result), result.n);
@@ -269,8 +269,7 @@ static rmas_status look_for_tool(rm_scribe *w, rm_row *row, bool *handled, rmas_
 
 static rmas_status finish(rm_scribe *w, rm_row *row, rmas_error *err) {
     bool retry = row->kind == RM_ROW_RETRY, with_tools = !retry && w->r->sys->agent[row->stage->agent].tools;
-    size_t before = row->text.n;
-    if (retry) rm_strbuf_puts(&row->text, row->prompt);
+    bool more = row->out.n || retry || !row->text.n; /* else a tool's result came last, and the budget is spent */
     RM_TRY(rm_tok_decode(w->a->tok, row->out.id, row->out.n, true, true, &row->text, err));
     if (row->text.failed) return nomem(err);
     bool unclosed = false;
@@ -278,11 +277,11 @@ static rmas_status finish(rm_scribe *w, rm_row *row, rmas_error *err) {
         rm_tool_call call;
         unclosed = rm_tool_find(rm_str(&row->text), row->text.n, row->cursor, &call) == RM_CALL_UNCLOSED;
     }
-    if (row->out.n || !before) RM_TRY(record_call(row, with_tools ? unclosed ? "unclosed" : "none" : NULL, NULL, true, err));
+    if (more) RM_TRY(record_call(row, with_tools ? unclosed ? "unclosed" : "none" : NULL, NULL, true, err));
     const char *text = rm_str(&row->text);
     size_t n = row->text.n;
     if (!retry) rm_text_strip(&text, &n, true, true);
-    if (row->rec) json_object_set_new(row->rec, "text", rm_json_text(text, n));
+    if (row->rec) json_object_set_new(row->rec, "text", rm_record_text(text, n));
     if (retry) row->job->answer.retried[row->rollout] = true;
     return rm_text_done(w, w->r, row->job, row->stage, row->rollout, text, n, row->n_token, err);
 }

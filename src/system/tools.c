@@ -139,7 +139,7 @@ static rmas_status record(const loop *l, sample *s, int limit, const char *decis
     json_t *call = rm_record_call(row->rec, row);
     row->out.n = n;
     json_t *after =
-        json_pack("{s:o?, s:i, s:i, s:b, s:i}", "text", rm_json_text(rm_str(&row->text), row->text.n), "cursor",
+        json_pack("{s:o?, s:i, s:i, s:b, s:i}", "text", rm_record_text(rm_str(&row->text), row->text.n), "cursor",
                   (int)rm_utf8_length(rm_str(&row->text), row->cursor), "tool_round", row->n_tool, "done", s->done, "budget", row->budget);
     if (!call || !after) {
         json_decref(after);
@@ -147,7 +147,7 @@ static rmas_status record(const loop *l, sample *s, int limit, const char *decis
         return nomem(err);
     }
     json_object_set_new(call, "max_new_tokens", json_integer(limit));
-    json_object_set_new(call, "assistant_ids", rm_json_ids(&row->said));
+    json_object_set_new(call, "assistant_ids", rm_record_ids(&row->said));
     json_object_set_new(call, "decision", json_string(decision));
     json_object_set_new(call, "after", after);
     if (tool) json_object_set_new(call, "tool", tool);
@@ -177,7 +177,7 @@ static rmas_status decide(loop *l, sample *s, int limit, bool stopped, rmas_erro
             st = rm_tool_call_run(l->r, call.search, row->text.s + call.content, call.n_content, &t, err);
             if (row->rec)
                 tool = json_pack("{s:s, s:o?, s:o?}", "name", call.search ? "search" : "python", "content",
-                                 rm_json_text(row->text.s + call.content, call.n_content), "result", rm_json_text(rm_str(&t) + at, t.n - at));
+                                 rm_record_text(row->text.s + call.content, call.n_content), "result", rm_record_text(rm_str(&t) + at, t.n - at));
             s->done = row->budget <= 0;
         }
         rm_strbuf_puts(&t, " </result>");
@@ -266,7 +266,7 @@ static rmas_status close_samples(loop *l, rm_scribe *w, rmas_error *err) {
         const char *text = rm_str(&s->row.text);
         size_t n = s->row.text.n;
         rm_text_strip(&text, &n, true, true);
-        if (s->row.rec) json_object_set_new(s->row.rec, "text", rm_json_text(text, n));
+        if (s->row.rec) json_object_set_new(s->row.rec, "text", rm_record_text(text, n));
         if (l->st->final) rm_job_drop_state(l->r, s->job);
         RM_TRY(rm_text_done(w, l->r, s->job, l->st, 0, text, n, s->row.n_token, err));
     }
