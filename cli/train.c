@@ -65,7 +65,7 @@ static rmas_status complete(settings *s, const char *loop, rm_crew_options *t, r
     const char *recipe = s->recipe ? s->recipe : probing ? "reference" : "rmas";
     if (!one_of(recipe, "rmas", "reference")) return rm_fail(err, RMAS_E_ARG, "--recipe %s: expected rmas or reference", recipe);
     bool reference = recipe[1] == 'e';
-    const char *init = s->has_init ? s->init : reference ? "random" : "aligned";
+    const char *init = s->has_init ? s->init : s->load_dir ? "checkpoint" : reference ? "random" : "aligned";
     if (!strcmp(init, "checkpoint"))
         o->init = RM_INIT_CHECKPOINT;
     else if (!strcmp(init, "random"))
@@ -106,6 +106,7 @@ static rmas_status complete(settings *s, const char *loop, rm_crew_options *t, r
     t->override = s->overrides.v;
     t->n_override = s->overrides.n;
     t->prompts = s->prompts;
+    t->load_dir = s->load_dir;
     t->enable_thinking = s->thinking != 0;
     t->seed = (uint64_t)o->seed;
     static const char *const question_first[] = {"question-first"};
@@ -203,6 +204,8 @@ static int run_loop(const char *loop, int argc, char **argv) {
         {"solver_pre_question", RM_OPT_INT, &s.question_first, NULL, "0|1", "sequential: the question before the plan"},
         {"save_dir", RM_OPT_STRING, &o->save_dir, NULL, "DIR", "trained links, log, state"},
         {"save_steps", RM_OPT_INT, &o->save_steps, NULL, "N", "checkpoint and state every N steps; 0: at the end only"},
+        {"load_dir", RM_OPT_STRING, &s.load_dir, NULL, "DIR", "begin with the links of an earlier run"},
+        {"in_place", RM_OPT_FLAG, &o->in_place, NULL, NULL, "write the links into the system's own files too"},
         {"resume", RM_OPT_FLAG, &o->resume, NULL, NULL, "go on with the run in --save_dir"},
         {"log_every", RM_OPT_INT, &o->log_every, NULL, "N", "steps between lines on the terminal"},
         {"eval_every", RM_OPT_INT, &o->eval_every, NULL, "N", "steps between held-out losses"},

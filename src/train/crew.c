@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "hub/hub.h"
+#include "system/memory.h"
 #include "system/resolve.h"
 #include "system/team.h"
 #include "util/file.h"
@@ -125,7 +126,7 @@ static rmas_status find_outer(rm_crew *t, const rm_crew_options *o, rmas_error *
         else
             rm_free(p);
     }
-    const char *given = override_of(o, "outer");
+    const char *given = o->load_dir ? o->load_dir : override_of(o, "outer");
     if (!given && !s->outer) return RMAS_OK; /* links that are still to be trained */
     RM_TRY(outer_folder(&t->outer_dir, s, given, err));
     char *path = beside(t->outer_dir, "outerlink_config.json");
@@ -162,6 +163,12 @@ static rmas_status open_agents(rm_crew *t, const rm_crew_options *o, rmas_error 
         if (t->only >= 0 && r != t->only) continue;
         RM_TRY(rm_system_model(&a->path, t->system, t->style.role[r].agent, o->override, o->n_override, err));
         RM_TRY(find_inner(t, a, spec, err));
+        if (t->only >= 0 && o->load_dir) {
+            rm_free(a->inner_path);
+            a->inner_path = beside(o->load_dir, "adapter.pt");
+            if (!a->inner_path) a->inner_path = beside(o->load_dir, "adapter.safetensors");
+            if (!a->inner_path) return rm_fail(err, RMAS_E_IO, "--load_dir %s: no adapter.pt in it", o->load_dir);
+        }
         for (int q = 0; q < r; q++)
             if (t->agent[q].path && !strcmp(t->agent[q].path, a->path)) {
                 a->same_as = q;
@@ -308,4 +315,49 @@ rmas_status rm_crew_trained_outer(rm_crew *t, int edge, rm_train_init init, cons
     RM_TRY(rm_crew_load_model(t, e->to, err));
     return rm_link_new(out, t->exec, type ? type : "outer_ln_res_adapter", rm_crew_width(t, e->from), rm_crew_width(t, e->to),
                        t->seed + 1000 + (uint64_t)edge, err);
+}
+
+/* ---- places and limits ------------------------------------------------------------------------------------------------------- */
+
+rmas_status rm_crew_inner_place(const rm_crew *t, int role, char **out, rmas_error *err) {
+    const rm_agent_spec *a = &t->system->agent[t->style.role[role].agent];
+    *out = NULL;
+    if (a->inner[t->link_task])
+        *out = in_system(t->system, a->inner[t->link_task]);
+    else if (t->agent[role].inner_path && rm_path_is_dir(t->agent[role].path))
+        *out = rm_strdup(t->agent[role].inner_path);
+    else if (rm_path_is_dir(t->agent[role].path))
+        *out = rm_path_join(t->agent[role].path, "adapter.pt");
+    else
+        return rm_fail(err, RMAS_E_ARG,
+                       "--in_place: %s names no file for the inner link of %s: add \"inner\": \"%s.safetensors\" to that agent in system.json",
+                       t->system->name, a->role, a->role);
+    return *out ? RMAS_OK : no_memory(err);
+}
+
+rmas_status rm_crew_outer_place(const rm_crew *t, int edge, char **out, rmas_error *err) {
+    const rm_edge_spec *e = &t->system->edge[edge];
+    *out = NULL;
+    if (e->file[t->link_task])
+        *out = in_system(t->system, e->file[t->link_task]);
+    else if (t->link[edge].path)
+        *out = rm_strdup(t->link[edge].path);
+    else
+        return rm_fail(err, RMAS_E_ARG,
+                       "--in_place: %s names no file for the link %s: add a folder (\"outer\") with its manifest, or a file, to system.json",
+                       t->system->name, e->key);
+    return *out ? RMAS_OK : no_memory(err);
+}
+
+rmas_status rm_crew_memory(const rm_crew *t, size_t need, double limit, const char *advice, rmas_error *err) {
+    double have = (double)rm_memory_available();
+    if (limit > 0) {
+        double used = 0;
+        for (int r = 0; r < t->style.n_role; r++)
+            if (t->agent[r].same_as == r && t->agent[r].model) used += (double)rm_model_bytes(t->agent[r].model);
+        have = limit - used;
+    }
+    if (have == 0 || (double)need <= have) return RMAS_OK;
+    return rm_fail(err, RMAS_E_NOMEM, "training may need %.1f GB beside the models, and %.1f GB are free: %s", (double)need * 1e-9,
+                   have > 0 ? have * 1e-9 : 0.0, advice);
 }

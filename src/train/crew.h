@@ -45,6 +45,7 @@ typedef struct {
     const char *system; /* a style, or a system's folder */
     const char *const *override; /* "ROLE=FOLDER", "outer=FOLDER" */
     int n_override;
+    const char *load_dir; /* folder of an earlier run: its links are where this one begins; may be NULL */
     const char *only; /* the role that is trained: nothing else is looked for; NULL: all roles and the outer links */
     rm_task task;
     const char *prompts; /* prompt pack; NULL: the system's, else the default */
@@ -70,5 +71,12 @@ rmas_status rm_crew_load_inner(rm_crew *t, int role, rmas_error *err);
 rmas_status rm_crew_trained_inner(rm_crew *t, int role, rm_train_init init, const char *type, rm_link **out, rmas_error *err);
 rmas_status rm_crew_trained_outer(rm_crew *t, int edge, rm_train_init init, const char *type, rm_link **out, rmas_error *err);
 int rm_crew_width(const rm_crew *t, int role); /* d_model of a loaded model */
+
+/* Where the system itself keeps a link, for trained links that go there (*out belongs to the caller). RMAS_E_ARG if it names no
+ * place: the message says what to add. */
+rmas_status rm_crew_inner_place(const rm_crew *t, int role, char **out, rmas_error *err);
+rmas_status rm_crew_outer_place(const rm_crew *t, int edge, char **out, rmas_error *err);
+/* Refuses if `need` more bytes than are allocated now are not there. limit: of the whole process, 0: what the machine has free. */
+rmas_status rm_crew_memory(const rm_crew *t, size_t need, double limit, const char *advice, rmas_error *err);
 
 #endif

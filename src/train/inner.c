@@ -251,7 +251,13 @@ static rmas_status save(void *ctx, const char *dir, rmas_error *err) {
         rm_free(path);
         if (st != RMAS_OK) return st;
     }
-    return rm_write_json(dir, "adapter_config.json", json_pack("{s:s}", "adapter_type", rm_link_type(l)), err);
+    RM_TRY(rm_write_json(dir, "adapter_config.json", json_pack("{s:s}", "adapter_type", rm_link_type(l)), err));
+    if (!in->o->in_place || strcmp(dir, in->o->save_dir) != 0) return RMAS_OK;
+    char *path;
+    RM_TRY(rm_crew_inner_place(in->team, in->team->only, &path, err));
+    rmas_status st = rm_link_save_as(l, path, in->o->save_dtype, err);
+    rm_free(path);
+    return st;
 }
 
 static rmas_status write_init(const inner *in, rmas_error *err) {
@@ -267,6 +273,11 @@ static rmas_status write_init(const inner *in, rmas_error *err) {
 static rmas_status prepare(inner *in, rmas_error *err) {
     const rm_train_options *o = in->o;
     RM_TRY(rm_rows_open(&in->rows, o->data, o->field, err));
+    if (o->in_place) { /* before the work, not after it */
+        char *place;
+        RM_TRY(rm_crew_inner_place(in->team, in->team->only, &place, err));
+        rm_free(place);
+    }
     in->n_sample = o->num_samples >= 0 && (size_t)o->num_samples < in->rows.n ? (size_t)o->num_samples : in->rows.n;
     if (o->probe) RM_TRY(rm_mkdirs(o->probe, err));
     RM_TRY(make_samples(in, err));
@@ -281,7 +292,7 @@ static rmas_status prepare(inner *in, rmas_error *err) {
     rm_link *l;
     RM_TRY(rm_crew_trained_inner(in->team, in->team->only, o->init, o->type, &l, err));
     RM_TRY(rm_trainer_add(&in->trainer, "", l, 1, err)); /* takes the link, also if it fails */
-    if (o->init == RM_INIT_ALIGNED) {
+    if (o->init == RM_INIT_ALIGNED && !rm_loop_resumes(o)) {
         rm_loop_say(o, false, "fitting the first link by regression");
         rm_pairs p;
         RM_TRY(batch_pairs(in, in->train, in->n_train, 32 * (size_t)rm_link_d_in(l), &p, err)); /* several times the width is enough */
@@ -290,6 +301,19 @@ static rmas_status prepare(inner *in, rmas_error *err) {
         if (st != RMAS_OK) return st;
     }
     return o->probe ? write_init(in, err) : RMAS_OK;
+}
+
+/* States and caches of a batch of the longest samples; values, gradient and moments of the link. */
+static rmas_status enough_memory(const inner *in, rmas_error *err) {
+    const rm_model *m = rm_crew_model(in->team, in->team->only);
+    size_t d = (size_t)rm_model_config(m)->d_model, longest = 0, held = 0;
+    for (size_t i = 0; i < in->n_sample; i++)
+        if ((size_t)in->sample[i].ids.n > longest) longest = (size_t)in->sample[i].ids.n;
+    for (size_t i = 0; i < in->n_held; i++) held += (size_t)in->sample[in->held[i]].ids.n;
+    size_t tokens = longest * (size_t)in->o->batch_size;
+    size_t need = tokens * (rm_seq_bytes_per_token(m) + 6 * d * sizeof(float)) + held * 2 * d * sizeof(float) +
+                  5 * rm_link_n_value(in->trainer.v[0].link) * sizeof(float);
+    return rm_crew_memory(in->team, need, in->o->memory_limit, "less --batch_size, --max_length or --held_out", err);
 }
 
 static rmas_status run(inner *in, rmas_error *err) {
@@ -302,6 +326,7 @@ static rmas_status run(inner *in, rmas_error *err) {
     rm_loop_say(o, false, "%zu rows to train on, %zu held out; %lld steps of %lld rows", in->n_train, in->n_held, (long long)in->trainer.total,
                 (long long)(o->batch_size * o->grad_accum));
     RM_TRY(rm_crew_load_model(in->team, in->team->only, err));
+    RM_TRY(enough_memory(in, err));
     rm_loop l = {.trainer = &in->trainer,
                  .options = o,
                  .batches = &in->batches,

@@ -310,6 +310,13 @@ static rmas_status steps(rm_loop *l, progress *p, rm_lines *log, rmas_error *err
     return RMAS_OK;
 }
 
+bool rm_loop_resumes(const rm_train_options *o) {
+    char *state = o->resume && o->save_dir && !o->probe ? rm_path_join(o->save_dir, "state.safetensors") : NULL;
+    bool there = state && rm_path_exists(state);
+    rm_free(state);
+    return there;
+}
+
 rmas_status rm_loop_run(rm_loop *l, rmas_error *err) {
     const rm_train_options *o = l->options;
     progress p = {.best = NAN};

@@ -24,6 +24,7 @@ struct rm_loop {
 };
 
 rmas_status rm_loop_run(rm_loop *l, rmas_error *err);
+bool rm_loop_resumes(const rm_train_options *o); /* there is a state to go on from: first values need not be made */
 
 /* Prints through the options; formatted. transient: may be overwritten by the next line. */
 void rm_loop_say(const rm_train_options *o, bool transient, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

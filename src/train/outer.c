@@ -284,6 +284,12 @@ static rmas_status save(void *ctx, const char *dir, rmas_error *err) {
     if (st == RMAS_OK) st = rm_write_json(dir, "outer_adapter_config.json", json_incref(config), err);
     json_decref(adapters);
     json_decref(config);
+    for (int e = 0; st == RMAS_OK && u->o->in_place && !strcmp(dir, u->o->save_dir) && e < u->trainer.n; e++) {
+        char *path;
+        st = rm_crew_outer_place(u->team, e, &path, err);
+        if (st == RMAS_OK) st = rm_link_save_as(u->trainer.v[e].link, path, u->o->save_dtype, err);
+        rm_free(path);
+    }
     return st;
 }
 
@@ -320,6 +326,11 @@ static rmas_status prepare(outer *u, rmas_error *err) {
         return rm_fail(err, RMAS_E_ARG, "--latent_length %lld: rollouts need at least one step", (long long)o->latent_length);
     RM_TRY(rm_rows_open(&u->rows, o->data, o->field, err));
     u->n_sample = o->num_samples >= 0 && (size_t)o->num_samples < u->rows.n ? (size_t)o->num_samples : u->rows.n;
+    for (int e = 0; o->in_place && e < t->style.n_edge; e++) { /* before the work, not after it */
+        char *place;
+        RM_TRY(rm_crew_outer_place(t, e, &place, err));
+        rm_free(place);
+    }
     if (o->probe) RM_TRY(rm_mkdirs(o->probe, err));
     RM_TRY(make_samples(u, err));
     u->n_held = (size_t)o->held_out;
@@ -329,14 +340,41 @@ static rmas_status prepare(outer *u, rmas_error *err) {
         for (int r = 0; r < t->style.n_role; r++) {
             RM_TRY(rm_crew_load_model(t, r, err));
             RM_TRY(rm_crew_load_inner(t, r, err));
+            if (!t->agent[r].inner_path)
+                rm_loop_say(o, false, "note: the inner link of the %s is untrained (made from the system's seed); 'rmas train inner' comes first",
+                            t->style.role[r].name);
         }
     for (int e = 0; e < t->style.n_edge; e++) {
         rm_link *l;
         RM_TRY(rm_crew_trained_outer(t, e, o->init, o->type, &l, err));
         RM_TRY(rm_trainer_add(&u->trainer, t->style.edge[e].key, l, o->max_steps != 0 ? o->rounds : 1, err));
-        if (o->init == RM_INIT_ALIGNED) RM_TRY(align(u, e, err));
+        if (o->init == RM_INIT_ALIGNED && !rm_loop_resumes(o)) RM_TRY(align(u, e, err));
     }
     return o->probe ? write_init(u, err) : RMAS_OK;
+}
+
+/* The tape of the longest pass, what all rounds keep of it, and the links with their gradients by round and moments. */
+static rmas_status enough_memory(const outer *u, rmas_error *err) {
+    const rm_train_style *style = &u->team->style;
+    size_t tape = 0, kept = 0, links = 0;
+    int64_t sent = u->o->rollout ? u->o->latent_length : u->o->max_latent > 0 ? u->o->max_latent : u->o->max_length;
+    for (int r = 0; r < style->n_role; r++) {
+        const rm_model *m = rm_crew_model(u->team, r);
+        size_t longest = 0, d = (size_t)rm_model_config(m)->d_model;
+        for (size_t i = 0; i < u->n_sample; i++)
+            for (int f = 0; f < 2; f++) {
+                const rm_train_stage *st = &u->sample[i].stage[r][f];
+                size_t n = (size_t)st->n_full + (size_t)st->n_slot * (size_t)sent;
+                if (n > longest) longest = n;
+            }
+        if (longest > (size_t)u->o->max_length) longest = (size_t)u->o->max_length;
+        size_t one = longest * (((size_t)rm_model_config(m)->n_layer + 8) * d * sizeof(float) + 2 * rm_seq_bytes_per_token(m)) +
+                     (longest / 64 + 2) * rm_seq_bytes_fixed(m);
+        tape += one;
+        kept += (size_t)u->o->rounds * longest * d * 3 * sizeof(float);
+    }
+    for (int e = 0; e < u->trainer.n; e++) links += rm_link_n_value(u->trainer.v[e].link) * (size_t)(u->o->rounds + 4) * sizeof(float);
+    return rm_crew_memory(u->team, tape + kept + links, u->o->memory_limit, "less --max_length or --num_recursive_rounds, or smaller models", err);
 }
 
 static rmas_status run(outer *u, rmas_error *err) {
@@ -425,11 +463,12 @@ static rmas_status check_link(outer *u, int e, const rm_outer_sample *s, double 
             size += (double)saved[k] * (double)saved[k];
         }
         double best = INFINITY;
-        for (double step = 3e-4; step < 0.05 && st == RMAS_OK; step *= 3) { /* too small: rounding; too large: curvature */
-            double h = step * sqrt(size), up, down;
-            st = moved_loss(u, e, saved, direction, h, s, &up, err);
-            if (st == RMAS_OK) st = moved_loss(u, e, saved, direction, -h, s, &down, err);
-            if (st == RMAS_OK && fabs((up - down) / (2 * h) - slope) < best) best = fabs((up - down) / (2 * h) - slope);
+        for (double step = 1e-4; step < 0.02 && st == RMAS_OK; step *= 2) { /* too small: rounding; too large: curvature */
+            double h = step * sqrt(size), f[4];
+            static const double at[4] = {1, -1, 2, -2};
+            for (int k = 0; k < 4 && st == RMAS_OK; k++) st = moved_loss(u, e, saved, direction, at[k] * h, s, &f[k], err);
+            double d = (8 * (f[0] - f[1]) - (f[2] - f[3])) / (12 * h);
+            if (st == RMAS_OK && fabs(d - slope) < best) best = fabs(d - slope);
         }
         double off = best / fabs(slope);
         if (st == RMAS_OK) rm_loop_say(u->o, false, "%-12s gradient %.3e  slope %.6e  differences are off by %.2e", v->key, norm, slope, off);
