@@ -330,7 +330,7 @@ rmas_status rm_crew_inner_place(const rm_crew *t, int role, char **out, rmas_err
         *out = rm_path_join(t->agent[role].path, "adapter.pt");
     else
         return rm_fail(err, RMAS_E_ARG,
-                       "--in_place: %s names no file for the inner link of %s: add \"inner\": \"%s.safetensors\" to that agent in system.json",
+                       "--in_place: %s names no file for the inner link of %s: add \"inner_link\": \"%s.safetensors\" to that agent in system.json",
                        t->system->name, a->role, a->role);
     return *out ? RMAS_OK : no_memory(err);
 }
@@ -343,9 +343,8 @@ rmas_status rm_crew_outer_place(const rm_crew *t, int edge, char **out, rmas_err
     else if (t->link[edge].path)
         *out = rm_strdup(t->link[edge].path);
     else
-        return rm_fail(err, RMAS_E_ARG,
-                       "--in_place: %s names no file for the link %s: add a folder (\"outer\") with its manifest, or a file, to system.json",
-                       t->system->name, e->key);
+        return rm_fail(err, RMAS_E_ARG, "--in_place: %s names no file for the link %s: add it to \"outer_links\" in system.json", t->system->name,
+                       e->key);
     return *out ? RMAS_OK : no_memory(err);
 }
 

@@ -387,6 +387,7 @@ static rmas_status run(outer *u, rmas_error *err) {
     u->trainer.total = o->max_steps > 0 ? o->max_steps : o->epochs * per_epoch / o->grad_accum;
     rm_loop_say(o, false, "%zu rows to train on, %zu held out; %lld steps of %lld rows, %d rounds", u->n_train, u->n_held,
                 (long long)u->trainer.total, (long long)(o->batch_size * o->grad_accum), o->rounds);
+    RM_TRY(enough_memory(u, err));
     rm_loop l = {.trainer = &u->trainer,
                  .options = o,
                  .batches = &u->batches,
