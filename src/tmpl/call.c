@@ -113,6 +113,9 @@ bool rm_tmpl_call_entry(rm_run *r, const rm_entry *e, const rm_args *args, rm_va
 
 bool rm_tmpl_call_node(rm_run *r, const rm_node *n, const rm_entry *e, const rm_val *first, rm_val *out) {
     rm_args args;
+    if (!e)
+        return rm_tmpl_fail(r, "%s '%.*s' is not supported here", n->kind == N_FILTER ? "filter" : "test", (int)(n->n_text > 40 ? 40 : n->n_text),
+                            n->text);
     return rm_tmpl_args_eval(r, n, first, &args) && rm_tmpl_call_entry(r, e, &args, out);
 }
 

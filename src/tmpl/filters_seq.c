@@ -352,6 +352,7 @@ FILTER(f_map) {
     const rm_val *items, *path = NULL, *missing = NULL;
     uint32_t n;
     const rm_entry *e = NULL;
+    if (!rm_val_true(&a[0])) return iterator(r, NULL, 0, out); /* none too */
     if (all->n == 1) {
         for (int i = 0; i < all->n_kw; i++) {
             if (rm_val_is(&all->kw[i].key, "attribute"))
@@ -388,6 +389,7 @@ static bool choose(rm_run *r, rm_val *a, const rm_args *all, bool keep, bool by_
     const int at = by_attr ? 2 : 1; /* where the test's name stands */
     const rm_entry *e = NULL;
     uint32_t n, kept = 0;
+    if (!rm_val_true(&a[0])) return iterator(r, NULL, 0, out); /* none too */
     if (by_attr && all->n < 2) return rm_tmpl_fail(r, "selectattr and rejectattr need an attribute");
     if (all->n > at && (a[at].kind != V_STR || !(e = rm_tmpl_test_find(a[at].s, a[at].n)))) return rm_tmpl_fail(r, "select: no such test");
     if (!rm_tmpl_items(r, &a[0], &items, &n)) return false;

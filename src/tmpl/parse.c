@@ -186,6 +186,7 @@ static rm_node *for_(rm_parser *p, rm_node *n) {
 static rm_node *if_(rm_parser *p, rm_node *n) {
     static const char *const ends[] = {"endif", "elif", "else", NULL};
     rm_nodes branches = {0};
+    p->n_if++;
     for (bool more = true; more;) {
         rm_node *b = rm_tmpl_parse_node(p, N_BRANCH, p->t->line);
         if (!b || !(b->a = rm_tmpl_parse_tuple(p, false, false)) || !body(p, ends, &b->body)) return NULL;
@@ -200,6 +201,7 @@ static rm_node *if_(rm_parser *p, rm_node *n) {
         }
         p->t++; /* elif or endif */
     }
+    p->n_if--;
     n->list = branches.first;
     return n;
 }

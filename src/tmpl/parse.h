@@ -11,6 +11,7 @@ typedef struct {
     rmas_error *err;
     int depth; /* of nested expressions and statements */
     int n_loop; /* open loops: break and continue need one */
+    int n_if; /* open {% if %}: what is unknown inside is an error only if it is reached, as in Jinja */
     unsigned macro_flags; /* RM_MACRO_: names that the macro being parsed uses */
 } rm_parser;
 

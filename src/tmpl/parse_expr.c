@@ -171,10 +171,7 @@ static bool arguments(rm_parser *p, rm_node *n) {
             a->n_text = t->n;
         } else {
             if (keyword || star) return rm_tmpl_parse_fail(p, line, "a plain argument after a named one");
-            rm_node *value = rm_tmpl_parse_expr(p);
-            if (!value) return false;
-            /* the value may be a list node of its own: siblings are linked through wrappers' next only */
-            a = value;
+            if (!(a = rm_tmpl_parse_expr(p))) return false;
         }
         rm_nodes_add(&l, a);
     }
@@ -240,19 +237,15 @@ static rm_node *postfix(rm_parser *p, rm_node *e) {
     return e;
 }
 
-/* Names of filters and tests may have dots; none of the known ones has. */
-static const rm_token *dotted(rm_parser *p) {
-    const rm_token *t = p->t;
-    return rm_tmpl_parse_expect(p, T_NAME) ? t : NULL;
-}
-
 bool rm_tmpl_parse_filters(rm_parser *p, rm_node **io, bool first_without_bar) {
     while (first_without_bar || rm_tmpl_parse_skip_op(p, '|')) {
         first_without_bar = false;
-        const rm_token *t = dotted(p);
-        rm_node *n = t ? rm_tmpl_parse_node(p, N_FILTER, t->line) : NULL;
+        const rm_token *t = p->t;
+        rm_node *n = rm_tmpl_parse_expect(p, T_NAME) ? rm_tmpl_parse_node(p, N_FILTER, t->line) : NULL;
         if (!n) return false;
-        if (!(n->fn = rm_tmpl_filter_find(t->s, t->n)))
+        n->text = t->s;
+        n->n_text = t->n;
+        if (!(n->fn = rm_tmpl_filter_find(t->s, t->n)) && !p->n_if)
             return rm_tmpl_parse_fail(p, t->line, "filter '%.*s' is not supported here", (int)(t->n > 40 ? 40 : t->n), t->s);
         n->a = *io;
         if (rm_tmpl_parse_is_op(p, '(') && !arguments(p, n)) return false;
@@ -264,10 +257,12 @@ bool rm_tmpl_parse_filters(rm_parser *p, rm_node **io, bool first_without_bar) {
 static rm_node *test(rm_parser *p, rm_node *e) {
     const int line = p->t[-1].line;
     const bool negated = rm_tmpl_parse_skip_name(p, "not");
-    const rm_token *t = dotted(p);
-    rm_node *n = t ? rm_tmpl_parse_node(p, N_TEST, line) : NULL;
+    const rm_token *t = p->t;
+    rm_node *n = rm_tmpl_parse_expect(p, T_NAME) ? rm_tmpl_parse_node(p, N_TEST, line) : NULL;
     if (!n) return NULL;
-    if (!(n->fn = rm_tmpl_test_find(t->s, t->n)))
+    n->text = t->s;
+    n->n_text = t->n;
+    if (!(n->fn = rm_tmpl_test_find(t->s, t->n)) && !p->n_if)
         return rm_tmpl_parse_fail(p, t->line, "test '%.*s' is not supported here", (int)(t->n > 40 ? 40 : t->n), t->s);
     n->a = e;
     const rm_token *c = p->t;
@@ -280,9 +275,9 @@ static rm_node *test(rm_parser *p, rm_node *e) {
         n->n = 1;
     }
     if (!negated) return n;
-    rm_node *not = rm_tmpl_parse_node(p, N_NOT, line);
-    if (not ) not ->a = n;
-    return not ;
+    rm_node *inverse = rm_tmpl_parse_node(p, N_NOT, line);
+    if (inverse) inverse->a = n;
+    return inverse;
 }
 
 static rm_node *unary(rm_parser *p, bool with_filter) {
