@@ -228,7 +228,7 @@ static rmas_status cut(encoder *e, const rm_finder *f, rm_hits *hits, const char
         }
         if (x->rstrip) to = spaces_after(s, n, to);
         if (from > done) RM_TRY(fn(e, s + done, from - done, first && done == 0));
-        if (!rm_ids_push(e->out, x->id)) return no_memory(e);
+        if (from < to && !rm_ids_push(e->out, x->id)) return no_memory(e); /* one whose text others have swallowed counts for nothing */
         done = to;
     }
     return done < n ? fn(e, s + done, n - done, first && done == 0) : RMAS_OK;

@@ -61,6 +61,14 @@ static rmas_status read_tokens(reader *r) {
     return rm_vocab_finish(&t->vocab, t->name, r->err);
 }
 
+static rmas_status read_id(reader *r, const char *key, const char *short_key, int32_t *out) {
+    int64_t id;
+    if (!rm_gguf_int(r->g, key, &id)) return RMAS_OK;
+    if (id < 0 || id >= r->n_token) return malformed(r, short_key, "not the id of a token");
+    *out = (int32_t)id;
+    return RMAS_OK;
+}
+
 /* ---- gpt2 ----------------------------------------------------------------------------------------------------------------------- */
 
 static rmas_status read_merges(reader *r) {
@@ -132,6 +140,7 @@ static rmas_status read_llama(reader *r, bool *bos) {
     rm_tok *t = r->t;
     bool prefix = flag(r, "tokenizer.ggml.add_space_prefix", true);
     *bos = true;
+    RM_TRY(read_id(r, "tokenizer.ggml.unknown_token_id", "unknown_token_id", &t->bpe.unk)); /* gpt2 drops what it cannot say */
     RM_TRY(read_scores(r));
     RM_TRY(read_bytes(r));
     rm_step *x;
@@ -146,14 +155,6 @@ static rmas_status read_llama(reader *r, bool *bos) {
 }
 
 /* ---- both ----------------------------------------------------------------------------------------------------------------------- */
-
-static rmas_status read_id(reader *r, const char *key, const char *short_key, int32_t *out) {
-    int64_t id;
-    if (!rm_gguf_int(r->g, key, &id)) return RMAS_OK;
-    if (id < 0 || id >= r->n_token) return malformed(r, short_key, "not the id of a token");
-    *out = (int32_t)id;
-    return RMAS_OK;
-}
 
 static rmas_status copy_text(reader *r, int32_t id, char **out) {
     rm_text x = {"", 0};
@@ -180,7 +181,6 @@ rmas_status rm_tok_read_gguf(rm_tok *t, const rm_gguf *g, rmas_error *err) {
     RM_TRY(read_id(&r, "tokenizer.ggml.bos_token_id", "bos_token_id", &t->bos));
     RM_TRY(read_id(&r, "tokenizer.ggml.eos_token_id", "eos_token_id", &t->eos));
     RM_TRY(read_id(&r, "tokenizer.ggml.padding_token_id", "padding_token_id", &t->pad));
-    RM_TRY(read_id(&r, "tokenizer.ggml.unknown_token_id", "unknown_token_id", &t->bpe.unk));
     RM_TRY(copy_text(&r, t->bos, &t->bos_text));
     RM_TRY(copy_text(&r, t->eos, &t->eos_text));
     if (flag(&r, "tokenizer.ggml.add_bos_token", bos) && t->bos >= 0 && !rm_ids_push(&t->before, t->bos)) return no_memory(&r);

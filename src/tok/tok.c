@@ -116,7 +116,9 @@ static rmas_status add_finders(rm_tok *t, rmas_error *err) {
             st = rm_tok_normalize(t, &w, &s, &n, &a, &b, err);
             x->normal_len = (uint32_t)n;
         }
-        if (st == RMAS_OK && n && !rm_finder_add(x->normalized ? &t->normal : &t->raw, s, n, i))
+        if (st == RMAS_OK && n == 0)
+            st = rm_fail(err, RMAS_E_UNSUPPORTED, "%s: unsupported added token with id %d: the normalizer leaves nothing of it", t->name, x->id);
+        if (st == RMAS_OK && !rm_finder_add(x->normalized ? &t->normal : &t->raw, s, n, i))
             st = rm_fail(err, RMAS_E_NOMEM, "%s: out of memory for the added tokens", t->name);
     }
     rm_pattern_work_free(&w);
