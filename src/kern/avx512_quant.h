@@ -166,7 +166,10 @@ RM_INLINE void tile_body(const rm_qtile *t, int n_row, int n_sub, bool min) {
     const uint8_t *x = t->x, *q = t->q;
     const float *s = t->s;
     const __m128i shift = _mm_cvtsi32_si128(rm_forms[t->form].shift);
+    const char *ahead = (const char *)t->ahead;
     for (int b = 0; b < t->n_block; b++, x += n_row * RM_QX_ROW, q += RM_EXPANDED_QUANTS, s += RM_GROUP * n_sub * (min ? 2 : 1)) {
+        for (int i = 0; i < t->ahead_bytes; i += 64) _mm_prefetch(ahead + i, _MM_HINT_T1);
+        ahead += t->ahead_bytes;
         const uint8_t *meta = x + n_row * RM_QBLOCK;
         RM_UNROLL for (int h = 0; h < n_sub; h++) {
             __m512i a[1][RM_QROWS][2];

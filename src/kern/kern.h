@@ -60,6 +60,8 @@ typedef struct {
     size_t ldy;
     bool more; /* y holds the sum over the blocks before, else start from zero */
     const float *bias; /* [RM_GROUP], added at the end; or NULL */
+    const uint8_t *ahead; /* q_tile: what will be read next, to be fetched meanwhile: ahead_bytes (a multiple of 64) per block; or NULL */
+    int ahead_bytes;
 } rm_qtile;
 
 typedef struct rm_kern rm_kern;

@@ -72,7 +72,8 @@ static void bf16_chunk(void *ctx, int chunk, int thread) {
 
 /* ---- 8 bits ------------------------------------------------------------------------------------------------------------------ */
 
-enum { BLOCKS_AT_ONCE = 32 }; /* expanded weights of 32 blocks stay in the first cache */
+/* Expanded weights of 32 blocks stay in the first cache; the next ones are fetched during the products of so many tiles. */
+enum { BLOCKS_AT_ONCE = 32, AHEAD_TILES = 4 };
 
 static void quant_chunk(void *ctx, int chunk, int thread) {
     (void)thread;
@@ -91,6 +92,8 @@ static void packed_group(const product *p, const uint8_t *group, float *y, size_
         k->q_rows(&t);
         return;
     }
+    const rm_form_info *f = &rm_forms[p->part->form];
+    size_t ahead = up64(rm_form_block_bytes(f) / (size_t)least(n_tile, AHEAD_TILES)); /* the next blocks come in while these are multiplied */
     uint8_t *q = local;
     float *s = (float *)(void *)(local + BLOCKS_AT_ONCE * RM_EXPANDED_QUANTS);
     for (int b = 0; b < n_block; b += BLOCKS_AT_ONCE) {
@@ -104,6 +107,8 @@ static void packed_group(const product *p, const uint8_t *group, float *y, size_
             t.y = y + (size_t)i * RM_QROWS * ldy;
             t.more = b > 0;
             t.bias = b + nb == n_block ? bias : NULL;
+            t.ahead = group + rm_form_block_at(f, (size_t)(b + nb)) + (size_t)i * (size_t)nb * ahead;
+            t.ahead_bytes = i < AHEAD_TILES ? (int)ahead : 0;
             k->q_tile(&t);
         }
     }
