@@ -233,7 +233,7 @@ static void say_step(rm_loop *l, progress *p, double loss, double seconds, int64
     const rm_trainer *t = l->trainer;
     p->loss_sum += loss;
     p->loss_n++;
-    bool line = o->log_every > 0 && t->step % o->log_every == 0;
+    bool line = o->log_every > 0 && (t->step % o->log_every == 0 || t->step == t->total);
     double each = done_here ? seconds / (double)done_here : 0, left = each * (double)(t->total - t->step);
     rm_loop_say(o, !line, "step %lld/%lld  loss %.4f  norm %.3g  rate %.3g  %.2f s/step  %d:%02d:%02d left", (long long)t->step, (long long)t->total,
                 p->loss_sum / (double)p->loss_n, t->norm, t->adamw.lr * t->factor, each, (int)(left / 3600), (int)(left / 60) % 60, (int)left % 60);
