@@ -39,7 +39,8 @@ void rm_show_event(void *show, const rm_event *e) {
         return;
     }
     if (s->quiet) return;
-    bool write = e->kind == RM_EVENT_WRITE, fresh = strcmp(s->last_role, e->role) || s->last_round != e->round || (!write && e->step <= s->last_step && e->step == 0);
+    bool write = e->kind == RM_EVENT_WRITE,
+         fresh = strcmp(s->last_role, e->role) || s->last_round != e->round || (!write && e->step <= s->last_step && e->step == 0);
     if (fresh) {
         snprintf(s->last_role, sizeof s->last_role, "%s", e->role);
         s->last_round = e->round;
@@ -57,8 +58,8 @@ void rm_show_event(void *show, const rm_event *e) {
     clear_line(s);
     if (write) {
         double spent = t - s->text_started;
-        fprintf(stderr, "%d/%d done · round %d/%d · %s writes %d answer%s · %d tokens", e->n_done, e->n_total, e->round, e->n_round, e->role, e->n_question,
-                e->n_question == 1 ? "" : "s", e->step);
+        fprintf(stderr, "%d/%d done · round %d/%d · %s writes %d answer%s · %d tokens", e->n_done, e->n_total, e->round, e->n_round, e->role,
+                e->n_question, e->n_question == 1 ? "" : "s", e->step);
         if (spent > 1) fprintf(stderr, " · %.0f tok/s", (e->step - s->text_tokens) / spent);
     } else {
         fprintf(stderr, "%d/%d done · round %d/%d · %s %s · %s %d/%d · %d question%s", e->n_done, e->n_total, e->round, e->n_round, e->role,
@@ -94,7 +95,8 @@ rmas_status rm_show_answer(void *show, const rm_answer *a, rmas_error *err) {
         if (v.graded) printf("(%s)\n", v.correct ? "correct" : "wrong");
     } else if (!s->quiet) {
         const char *verdict = !v.graded ? "done   " : v.correct ? "correct" : "wrong  ";
-        printf("question %d: %s%s  answer ", a->index, verdict, v.graded && v.correct != v.strict ? v.strict ? " (strict: correct)" : " (strict: wrong)" : "");
+        printf("question %d: %s%s  answer ", a->index, verdict,
+               v.graded && v.correct != v.strict ? v.strict ? " (strict: correct)" : " (strict: wrong)" : "");
         print_short(v.pred ? v.pred : "(none)", 60);
         if (v.gold) {
             printf("  expected ");

@@ -135,7 +135,7 @@ rmas_status rm_text_done(rm_scribe *w, rm_runner *r, rm_job *j, const rm_stage *
 /* Sampling settings of an agent; and the next token from its logits (forced ids first). margin may be NULL. */
 rm_sampling rm_agent_sampling(const rm_runner *r, const rm_agent *a);
 rmas_status rm_row_choose(const rm_runner *r, rm_row *row, const rm_agent *a, const float *logits, void *scratch, int32_t *id, rmas_error *err);
-rmas_status rm_row_init(rm_row *row, rm_runner *r, rm_job *j, const rm_stage *st, rm_row_kind kind, int rollout, rmas_error *err);
+void rm_row_init(rm_row *row, rm_runner *r, rm_job *j, const rm_stage *st, rm_row_kind kind, int rollout);
 void rm_row_clear(rm_row *row);
 void rm_row_next_call(rm_runner *r, rm_row *row); /* looks up the replay of row->call */
 

@@ -32,7 +32,8 @@ rmas_status rm_job_new(rm_job **out, rm_runner *r, int index, rmas_error *err) {
                             .n_token = rm_calloc(k, sizeof(int)),
                             .retried = rm_calloc(k, sizeof(bool))};
     j->n_open = r->o->temperature > 0 ? r->o->n_rollout : 1; /* greedy rollouts are equal: one is made */
-    rmas_status st = j->mail && j->said && j->snap && j->answer.text && j->answer.n_text && j->answer.n_token && j->answer.retried ? RMAS_OK : nomem(err);
+    rmas_status st =
+        j->mail && j->said && j->snap && j->answer.text && j->answer.n_text && j->answer.n_token && j->answer.retried ? RMAS_OK : nomem(err);
     if (st == RMAS_OK && r->o->record) st = rm_record_new(&j->rec, j, err);
     if (st != RMAS_OK) {
         rm_job_free(r, j);

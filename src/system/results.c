@@ -53,7 +53,31 @@ static void fingerprint(rm_results *s) {
 
 /* ---- one line ------------------------------------------------------------------------------------------------------------- */
 
-static json_t *text_or_null(const char *t) { return t ? rm_record_text(t, strlen(t)) : json_null(); }
+/* The grader's texts cannot hold NUL characters, a model's can: they travel through it as a noncharacter, which counts as what
+ * a NUL counts as (neither a letter nor white space), and come back in the record. */
+static const char stand_in[] = "\xEF\xB7\x90"; /* U+FDD0 */
+
+static void hide_nul(rm_strbuf *out, const char *text, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (text[i])
+            rm_strbuf_putc(out, text[i]);
+        else
+            rm_strbuf_puts(out, stand_in);
+}
+
+static json_t *text_or_null(const char *t, bool hidden) {
+    if (!t) return json_null();
+    if (!hidden || !strstr(t, stand_in)) return rm_record_text(t, strlen(t));
+    rm_strbuf b = {0};
+    for (const char *p; (p = strstr(t, stand_in)); t = p + 3) {
+        rm_strbuf_add(&b, t, (size_t)(p - t));
+        rm_strbuf_putc(&b, 0);
+    }
+    rm_strbuf_puts(&b, t);
+    json_t *o = b.failed ? NULL : rm_record_text(b.s, b.n);
+    rm_strbuf_free(&b);
+    return o;
+}
 
 static void set(json_t *o, const char *key, json_t *v) { json_object_set_new(o, key, v ? v : json_null()); }
 
@@ -83,7 +107,8 @@ static rmas_status run_program(rm_results *s, const char *code, const rm_item *i
         json_t *index = g.failed_index >= 0 ? json_integer(g.failed_index) : json_null();
         set(o, "eval",
             json_pack("{s:b, s:i, s:i, s:o, s:o, s:o}", "all_passed", g.all_passed, "passed_tests", g.passed, "total_tests", g.total,
-                      "failed_test_index", index, "error_type", text_or_null(g.error_type), "detail", text_or_null(g.detail ? g.detail : "")));
+                      "failed_test_index", index, "error_type", text_or_null(g.error_type, false), "detail",
+                      text_or_null(g.detail ? g.detail : "", false)));
         set(o, "strict_status", json_string(empty ? "no_code" : h.status));
         *correct = g.all_passed;
         *strict = !empty && h.correct;
@@ -100,20 +125,28 @@ static rmas_status grade_text(rm_results *s, const rm_item *item, const char *te
     rm_strict_grade h = {0};
     bool code = item->kind == RM_KIND_CODE;
     const char *name = s->o.data->name;
+    bool hidden = n && memchr(text, 0, n);
+    rm_strbuf clean = {0};
+    if (hidden) {
+        hide_nul(&clean, text, n);
+        if (clean.failed) return nomem(err);
+        text = clean.s;
+        n = clean.n;
+    }
     rmas_status st = rm_grade_reference(s->grader, name, text, n, item->gold, &g, err);
     if (st == RMAS_OK) st = rm_grade_strict(s->grader, name, text, n, item->gold_strict, item->fn_name, &h, err);
     *correct = st == RMAS_OK && !code && g.correct;
     *strict = st == RMAS_OK && !code && h.correct;
     if (st == RMAS_OK && code) {
-        set(o, "pred_code_parsed", text_or_null(g.code ? g.code : ""));
+        set(o, "pred_code_parsed", text_or_null(g.code ? g.code : "", hidden));
         set(o, "parse_ok", json_boolean(g.parse_ok));
         if (item->eval_sample) st = run_program(s, g.code, item, o, correct, strict, err);
     } else if (st == RMAS_OK) {
-        set(o, "gold_answer_parsed", item->gold ? text_or_null(g.gold) : json_null());
-        set(o, "pred_answer_parsed", text_or_null(g.pred));
-        set(o, "gold_norm", text_or_null(g.gold_norm));
-        set(o, "pred_norm", text_or_null(g.pred_norm));
-        set(o, "strict_parsed", text_or_null(h.parsed));
+        set(o, "gold_answer_parsed", item->gold ? text_or_null(g.gold, hidden) : json_null());
+        set(o, "pred_answer_parsed", text_or_null(g.pred, hidden));
+        set(o, "gold_norm", text_or_null(g.gold_norm, hidden));
+        set(o, "pred_norm", text_or_null(g.pred_norm, hidden));
+        set(o, "strict_parsed", text_or_null(h.parsed, hidden));
         if (h.has_f1) set(o, "f1", json_real(h.f1));
     }
     if (st == RMAS_OK) {
@@ -128,6 +161,7 @@ static rmas_status grade_text(rm_results *s, const rm_item *item, const char *te
     }
     rm_ref_grade_free(&g);
     rm_strict_grade_free(&h);
+    rm_strbuf_free(&clean);
     return st;
 }
 
@@ -172,7 +206,7 @@ static rmas_status make_line(rm_results *s, const rm_answer *a, json_t **out, rm
     if (st == RMAS_OK) {
         json_object_update(o, common);
         set(o, "question", rm_record_text(a->item->question, strlen(a->item->question)));
-        set(o, "gold_answer_raw", text_or_null(a->item->gold));
+        set(o, "gold_answer_raw", text_or_null(a->item->gold, false));
     }
     json_decref(common);
     for (int k = 0; st == RMAS_OK && k < a->n_rollout; k++) {
@@ -188,7 +222,7 @@ static rmas_status make_line(rm_results *s, const rm_answer *a, json_t **out, rm
     if (st == RMAS_OK && rollouts) {
         set(o, "pass_at_k_correct", v->graded ? json_boolean(v->correct) : json_null());
         set(o, "strict_pass_at_k_correct", v->graded ? json_boolean(v->strict) : json_null());
-        set(o, "gold_answer_parsed", text_or_null(v->gold));
+        set(o, "gold_answer_parsed", text_or_null(v->gold, false));
         json_object_set(o, "rollouts", rollouts);
     }
     json_decref(rollouts);

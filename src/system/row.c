@@ -19,14 +19,15 @@ void rm_row_next_call(rm_runner *r, rm_row *row) {
                                     row->kind == RM_ROW_RETRY, row->call, &row->forced);
 }
 
-/* Every text has a stream of random numbers of its own: what one row draws moves nothing in another. */
-static uint64_t stream_of(const rm_runner *r, const rm_row *row) {
-    uint64_t s = (uint64_t)row->job->index;
-    if (!row->stage->final) s |= (uint64_t)(row->stage - r->plan.stage + 1) << 32;
+/* Every text has a stream of random numbers of its own, named by the question's place in its file: what one row draws moves
+ * nothing in another, and neither order nor selection of the questions changes an answer. */
+static uint64_t stream_of(const rm_row *row) {
+    uint64_t s = (uint64_t)row->job->item->row;
+    if (!row->stage->final) s |= ((uint64_t)row->stage->round << 8 | (uint64_t)row->stage->agent) << 32;
     return row->kind == RM_ROW_RETRY ? s | (uint64_t)1 << 62 : s;
 }
 
-rmas_status rm_row_init(rm_row *row, rm_runner *r, rm_job *j, const rm_stage *st, rm_row_kind kind, int rollout, rmas_error *err) {
+void rm_row_init(rm_row *row, rm_runner *r, rm_job *j, const rm_stage *st, rm_row_kind kind, int rollout) {
     const rm_run_options *o = r->o;
     *row = (rm_row){.job = j, .stage = st, .kind = kind, .rollout = rollout, .budget = o->max_new_tokens};
     if (kind == RM_ROW_RETRY) {
@@ -35,10 +36,8 @@ rmas_status rm_row_init(rm_row *row, rm_runner *r, rm_job *j, const rm_stage *st
         if (code && row->budget < 256) row->budget = 256;
     }
     row->tools = kind == RM_ROW_TEXT && r->sys->agent[st->agent].tools;
-    row->rng = rm_rng_make(o->seed + (uint64_t)rollout, stream_of(r, row));
+    row->rng = rm_rng_make(o->seed + (uint64_t)rollout, stream_of(row));
     rm_row_next_call(r, row);
-    (void)err;
-    return RMAS_OK;
 }
 
 void rm_row_clear(rm_row *row) {

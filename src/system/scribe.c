@@ -71,7 +71,8 @@ static rmas_status push(rm_scribe *w, rm_row *from, rmas_error *err) {
 static rmas_status add_rows(rm_scribe *w, rm_job *j, const rm_stage *st, const rm_prompt *p, rm_seq *seq, int n_rollout, rmas_error *err) {
     for (int k = 0; k < n_rollout; k++) {
         rm_row row;
-        rmas_status status = rm_row_init(&row, w->r, j, st, RM_ROW_TEXT, k, err);
+        rmas_status status = RMAS_OK;
+        rm_row_init(&row, w->r, j, st, RM_ROW_TEXT, k);
         if (j->rec) {
             row.rec = rm_record_stage(w->r, j, st, "text", p);
             if (!row.rec) status = nomem(err);
@@ -125,8 +126,8 @@ rmas_status rm_scribe_add_retry(rm_scribe *w, rm_job *j, const rm_stage *st, int
     rm_text_strip(&text, &n, false, true);
     rm_strbuf_add(&b, text, n);
     rm_strbuf_putc(&b, '\n');
-    rmas_status status = rm_row_init(&row, w->r, j, st, RM_ROW_RETRY, rollout, err);
-    if (status == RMAS_OK) status = rm_pack_retry(w->r->pack, w->r->sys->family, &j->ask, &b, err);
+    rm_row_init(&row, w->r, j, st, RM_ROW_RETRY, rollout);
+    rmas_status status = rm_pack_retry(w->r->pack, w->r->sys->family, &j->ask, &b, err);
     if (status == RMAS_OK && (b.failed || !p.ids || !p.edge)) status = nomem(err);
     if (status == RMAS_OK) status = rm_tok_encode(w->a->tok, rm_str(&b), b.n, true, &p.ids[0], err);
     if (status == RMAS_OK) {
@@ -209,8 +210,9 @@ static rmas_status handle_tool(rm_scribe *w, rm_row *row, const rm_strbuf *whole
         size_t at = result.n;
         st = rm_tool_call_run(r, call->search, whole->s + call->content, call->n_content, &result, err);
         if (row->rec)
-            tool = json_pack("{s:s, s:o?, s:o?}", "name", call->search ? "search" : "python", "content",
-                             rm_record_text(whole->s + call->content, call->n_content), "result", rm_record_text(rm_str(&result) + at, result.n - at));
+            tool =
+                json_pack("{s:s, s:o?, s:o?}", "name", call->search ? "search" : "python", "content",
+                          rm_record_text(whole->s + call->content, call->n_content), "result", rm_record_text(rm_str(&result) + at, result.n - at));
     }
     rm_strbuf_puts(&result, " </result>");
     rm_strbuf_add(&add, rm_str(&result), result.n);

@@ -251,7 +251,7 @@ static rmas_status open_samples(loop *l, rm_job *const *job, rmas_error *err) {
     for (int i = 0; i < l->n; i++) {
         sample *s = &l->s[i];
         s->job = job[i];
-        RM_TRY(rm_row_init(&s->row, l->r, job[i], l->st, RM_ROW_TEXT, 0, err));
+        rm_row_init(&s->row, l->r, job[i], l->st, RM_ROW_TEXT, 0);
         RM_TRY(rm_prompt_make(&s->prompt, l->r, job[i], l->st, err));
         if (!job[i]->rec) continue;
         s->row.rec = rm_record_stage(l->r, job[i], l->st, "text", &s->prompt);
