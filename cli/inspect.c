@@ -74,8 +74,10 @@ static void print_memory(const json_t *m, const char *indent) {
     if (number(m, "weights_packed")) printf(" (%s of it repacked)", size(number(m, "weights_packed")));
     printf(", cache %s per token", size(number(m, "cache_per_token")));
     if (number(m, "state_per_sequence")) printf(" + %s per sequence", size(number(m, "state_per_sequence")));
-    printf(", workspace %s\n%s            %" JSON_INTEGER_FORMAT " sequence%s of %" JSON_INTEGER_FORMAT " tokens: %s\n", size(number(m, "workspace")),
-           indent, number(m, "batch"), number(m, "batch") == 1 ? "" : "s", number(m, "context"), size(number(m, "total")));
+    printf(", workspace %s\n%s            %" JSON_INTEGER_FORMAT " sequence%s of %" JSON_INTEGER_FORMAT
+           " tokens: %s, at most %s with the file's pages\n",
+           size(number(m, "workspace")), indent, number(m, "batch"), number(m, "batch") == 1 ? "" : "s", number(m, "context"),
+           size(number(m, "total")), size(number(m, "peak")));
 }
 
 static void print_model(const json_t *o, const char *indent) {

@@ -89,13 +89,14 @@ static void add_config(json_t *o, const rm_config *c) {
 }
 
 /* What the matrices of a run take: quantised ones are repacked (the LM head too, and the embedding stays as well), others are
- * used where they are mapped. */
-static void weight_bytes(const rm_weights *w, bool tied, json_int_t *mapped, json_int_t *packed) {
-    *mapped = *packed = 0;
+ * used where they are mapped. The pages of the file that packing has read stay resident until the system wants them back: `peak`. */
+static void weight_bytes(const rm_weights *w, bool tied, json_int_t *mapped, json_int_t *packed, json_int_t *file) {
+    *mapped = *packed = *file = 0;
     for (int i = 0; i < rm_weights_count(w); i++) {
         const rm_tensor *t = rm_weights_at(w, i);
         bool embed = strstr(t->name, "token_embd.") || strstr(t->name, "embed_tokens.");
         rm_form form;
+        *file += (json_int_t)t->n_bytes;
         if (t->n_dim == 2 && rm_pack_form(t->dtype, &form) && !(embed && !tied))
             *packed +=
                 (json_int_t)(rm_form_group_bytes(&rm_forms[form], (size_t)t->dim[1] / RM_QBLOCK) * (size_t)((t->dim[0] + RM_GROUP - 1) / RM_GROUP));
@@ -118,14 +119,15 @@ static json_t *memory(const rm_config *c, const rm_weights *w, const rm_inspect_
     json_int_t state =
         d->n_value ? (json_int_t)n_linear * 4 * ((json_int_t)d->n_value * d->d_key * d->d_value + (json_int_t)(d->n_tap - 1) * rm_delta_conv_dim(d))
                    : 0;
-    json_int_t in = rm_config_qkv_dim(c), rows = o->batch * context < ROWS ? o->batch * context : ROWS, mapped, packed;
+    json_int_t in = rm_config_qkv_dim(c), rows = o->batch * context < ROWS ? o->batch * context : ROWS, mapped, packed, file;
     if (d->n_value && rm_delta_in_dim(d) > in) in = rm_delta_in_dim(d);
     json_int_t workspace = 4 * (rows * (2 * (json_int_t)c->d_model + in + 3 * (json_int_t)rm_config_q_dim(c) + 3 * (json_int_t)c->d_ff) +
                                 o->batch * (json_int_t)c->n_vocab);
-    weight_bytes(w, c->tied, &mapped, &packed);
-    return json_pack("{sI sI sI sI sI sI sI sI}", "weights_mapped", mapped, "weights_packed", packed, "cache_per_token", per_token,
-                     "state_per_sequence", state, "workspace", workspace, "context", context, "batch", (json_int_t)o->batch, "total",
-                     mapped + packed + o->batch * (context * per_token + state) + workspace);
+    weight_bytes(w, c->tied, &mapped, &packed, &file);
+    json_int_t run = o->batch * (context * per_token + state) + workspace + packed;
+    return json_pack("{sI sI sI sI sI sI sI sI sI}", "weights_mapped", mapped, "weights_packed", packed, "cache_per_token", per_token,
+                     "state_per_sequence", state, "workspace", workspace, "context", context, "batch", (json_int_t)o->batch, "total", run + mapped,
+                     "peak", run + file);
 }
 
 static void add_tokenizer(json_t *o, const char *path, const rm_gguf *g) {
