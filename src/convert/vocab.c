@@ -175,10 +175,14 @@ static const char *split_name(const vocab *v) {
                : "qwen2";
 }
 
-static bool adds(const vocab *v, bool at_end) {
+/* The id of the token that the post-processor puts at the start or the end of a text; -1: none. */
+static int64_t added_at(const vocab *v, bool at_end) {
     json_t *t = component(json_object_get(v->root, "post_processor"), "TemplateProcessing", "processors"), *single = json_object_get(t, "single");
     size_t n = json_array_size(single);
-    return n && json_object_get(json_array_get(single, at_end ? n - 1 : 0), "SpecialToken");
+    json_t *name = json_object_get(json_object_get(json_array_get(single, at_end && n ? n - 1 : 0), "SpecialToken"), "id");
+    if (!json_is_string(name)) return -1;
+    json_t *ids = json_object_get(json_object_get(json_object_get(t, "special_tokens"), json_string_value(name)), "ids");
+    return json_array_size(ids) == 1 && json_is_integer(json_array_get(ids, 0)) ? json_integer_value(json_array_get(ids, 0)) : -1;
 }
 
 /* A name from tokenizer_config.json (a string, or an object with content) as an id; -1 if there is none. */
@@ -202,13 +206,13 @@ static void put_special(vocab *v) {
                                           {"unk_token", NULL, "tokenizer.ggml.unknown_token_id"},
                                           {"pad_token", "pad_token_id", "tokenizer.ggml.padding_token_id"}};
     for (size_t i = 0; i < RM_COUNT(name); i++) {
-        int64_t id = id_of(v, name[i][0]);
+        int64_t id = i == 0 && added_at(v, false) >= 0 ? added_at(v, false) : id_of(v, name[i][0]);
         json_t *known = name[i][1] ? json_object_get(v->c->text, name[i][1]) : NULL;
         if (id < 0 && json_is_integer(known)) id = json_integer_value(known);
         if (id >= 0 && id < v->n) rm_gguf_put_u32(&v->c->meta, name[i][2], (uint32_t)id);
     }
-    rm_gguf_put_bool(&v->c->meta, "tokenizer.ggml.add_bos_token", adds(v, false));
-    rm_gguf_put_bool(&v->c->meta, "tokenizer.ggml.add_eos_token", adds(v, true));
+    rm_gguf_put_bool(&v->c->meta, "tokenizer.ggml.add_bos_token", added_at(v, false) >= 0);
+    rm_gguf_put_bool(&v->c->meta, "tokenizer.ggml.add_eos_token", added_at(v, true) >= 0);
 }
 
 static rmas_status put_template(vocab *v) {
