@@ -22,5 +22,5 @@ const rm_kern rm_kern_avx512 = {
     .q_expand = q_expand_512,
     .q_tile = q_tile_512,
     .q_rows = q_rows_512,
-    .q_rows_max = Q_ROWS_MAX,
+    .q_rows_max = 24,
 };

@@ -114,38 +114,6 @@ RM_INLINE __m512 broadcast_float(const void *p) {
     return _mm512_set1_ps(v);
 }
 
-/* What follows the integer sums of a block: f += sums * (scale * activation scale), then the minima. d: [sub-block][half] scales */
-RM_INLINE void block_end(__m512 f[][2], __m512i a[][RM_QROWS][2], const uint8_t *meta, int n_row, int n_sub, bool min, const __m512 d[][2],
-                         const __m512 m[][2]) {
-    RM_UNROLL for (int h = 0; h < n_sub; h++) {
-        RM_UNROLL for (int r = 0; r < n_row; r++) {
-            __m512 dx = broadcast_float(meta + r * 4);
-            RM_UNROLL for (int c = 0; c < 2; c++) f[r][c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(a[h][r][c]), _mm512_mul_ps(d[h][c], dx), f[r][c]);
-        }
-    }
-    if (!min) return;
-    RM_UNROLL for (int h = 0; h < n_sub; h++) {
-        RM_UNROLL for (int r = 0; r < n_row; r++) {
-            __m512 sx = broadcast_float(meta + n_row * 4 + r * 4);
-            if (n_sub == 2) {
-                __m512i neg = broadcast32(meta + (3 + h) * n_row * 4 + r * 4);
-                sx = _mm512_mul_ps(broadcast_float(meta + r * 4), _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_setzero_si512(), neg)));
-            }
-            RM_UNROLL for (int c = 0; c < 2; c++) f[r][c] = _mm512_fmadd_ps(m[h][c], sx, f[r][c]);
-        }
-    }
-}
-
-/* Where the integer sums start: minus offset times the sum of the activations, or 0. */
-RM_INLINE void block_start(__m512i a[][RM_QROWS][2], const uint8_t *meta, int n_row, int n_sub, bool min, __m128i shift) {
-    RM_UNROLL for (int h = 0; h < n_sub; h++) {
-        RM_UNROLL for (int r = 0; r < n_row; r++) {
-            a[h][r][0] = a[h][r][1] =
-                min ? _mm512_setzero_si512() : _mm512_sll_epi32(broadcast32(meta + (2 + (n_sub == 2 ? 1 + h : 0)) * n_row * 4 + r * 4), shift);
-        }
-    }
-}
-
 RM_INLINE void tile_begin(__m512 f[][2], const rm_qtile *t, int n_row) {
     RM_UNROLL for (int r = 0; r < n_row; r++) {
         RM_UNROLL for (int c = 0; c < 2; c++) f[r][c] = t->more ? _mm512_loadu_ps(t->y + (size_t)r * t->ldy + 16 * c) : _mm512_setzero_ps();
@@ -160,71 +128,80 @@ RM_INLINE void tile_end(__m512 f[][2], const rm_qtile *t, int n_row) {
     }
 }
 
-RM_INLINE void tile_body(const rm_qtile *t, int n_row, int n_sub, bool min) {
+/* One body for expanded and for packed weights (`packed`: a form's shape is known, quants and scales are unpacked in registers: the
+ * units that do that are idle during the products, so a few rows gain more from not storing the unpacked bytes than they lose). */
+RM_INLINE void product_body(const rm_qtile *t, int n_row, bool packed, int bits, int high, int sub, bool min, bool super, bool table) {
     __m512 f[RM_QROWS][2];
     tile_begin(f, t, n_row);
-    const uint8_t *x = t->x, *q = t->q;
+    const int n_sub = 32 / sub, quants = packed ? (bits + high) * 128 : RM_EXPANDED_QUANTS;
+    const int scales = !packed ? 0 : RM_GROUP * (super ? n_sub : 2) * (min ? 2 : 1);
+    const uint8_t *x = t->x, *q = t->q, *head = q;
     const float *s = t->s;
     const __m128i shift = _mm_cvtsi32_si128(rm_forms[t->form].shift);
     const char *ahead = (const char *)t->ahead;
-    for (int b = 0; b < t->n_block; b++, x += n_row * RM_QX_ROW, q += RM_EXPANDED_QUANTS, s += RM_GROUP * n_sub * (min ? 2 : 1)) {
-        for (int i = 0; i < t->ahead_bytes; i += 64) _mm_prefetch(ahead + i, _MM_HINT_T1);
+    for (int b = 0; b < t->n_block; b++, x += n_row * RM_QX_ROW, q += quants + scales, s += RM_GROUP * n_sub * (min ? 2 : 1)) {
+        if (packed && super && b % 8 == 0) {
+            head = q;
+            q += RM_GROUP * 2 * (min ? 2 : 1);
+        }
+        for (int i = 0; i < t->ahead_bytes; i += 64) _mm_prefetch(ahead + i, _MM_HINT_T0);
         ahead += t->ahead_bytes;
         const uint8_t *meta = x + n_row * RM_QBLOCK;
         RM_UNROLL for (int h = 0; h < n_sub; h++) {
-            __m512i a[1][RM_QROWS][2];
-            RM_UNROLL for (int r = 0; r < n_row; r++) {
-                a[0][r][0] = a[0][r][1] =
+            __m512i a[RM_QROWS][2];
+            RM_UNROLL for (int r = 0; r < n_row; r++) /* minus offset times the sum of the activations, or 0 */
+                a[r][0] = a[r][1] =
                     min ? _mm512_setzero_si512() : _mm512_sll_epi32(broadcast32(meta + (2 + (n_sub == 2 ? 1 + h : 0)) * n_row * 4 + r * 4), shift);
-            }
             RM_UNROLL for (int i = 0; i < 8 / n_sub; i++) {
                 int k = h * 4 + i;
-                __m512i w0 = _mm512_load_si512(q + k * 128), w1 = _mm512_load_si512(q + k * 128 + 64);
+                __m512i w0 = packed ? block_quants(q, k, 0, bits, high, table) : _mm512_load_si512(q + k * 128);
+                __m512i w1 = packed ? block_quants(q, k, 1, bits, high, table) : _mm512_load_si512(q + k * 128 + 64);
                 RM_UNROLL for (int r = 0; r < n_row; r++) {
                     __m512i v = broadcast32(x + r * RM_QBLOCK + k * 4);
-                    a[0][r][0] = _mm512_dpbusd_epi32(a[0][r][0], w0, v);
-                    a[0][r][1] = _mm512_dpbusd_epi32(a[0][r][1], w1, v);
+                    a[r][0] = _mm512_dpbusd_epi32(a[r][0], w0, v);
+                    a[r][1] = _mm512_dpbusd_epi32(a[r][1], w1, v);
                 }
             }
-            __m512 d0 = _mm512_load_ps(s + h * RM_GROUP), d1 = _mm512_load_ps(s + h * RM_GROUP + 16);
+            __m512 d0 = packed ? block_scale(q + quants, head, h, 0, false, super) : _mm512_load_ps(s + h * RM_GROUP);
+            __m512 d1 = packed ? block_scale(q + quants, head, h, 1, false, super) : _mm512_load_ps(s + h * RM_GROUP + 16);
             RM_UNROLL for (int r = 0; r < n_row; r++) {
                 __m512 dx = broadcast_float(meta + r * 4);
-                f[r][0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(a[0][r][0]), _mm512_mul_ps(d0, dx), f[r][0]);
-                f[r][1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(a[0][r][1]), _mm512_mul_ps(d1, dx), f[r][1]);
+                f[r][0] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(a[r][0]), _mm512_mul_ps(d0, dx), f[r][0]);
+                f[r][1] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(a[r][1]), _mm512_mul_ps(d1, dx), f[r][1]);
             }
         }
-        if (min) {
-            RM_UNROLL for (int h = 0; h < n_sub; h++) {
-                __m512 m0 = _mm512_load_ps(s + (n_sub + h) * RM_GROUP), m1 = _mm512_load_ps(s + (n_sub + h) * RM_GROUP + 16);
-                RM_UNROLL for (int r = 0; r < n_row; r++) {
-                    __m512 sx = broadcast_float(meta + n_row * 4 + r * 4);
-                    if (n_sub == 2) {
-                        __m512i neg = broadcast32(meta + (3 + h) * n_row * 4 + r * 4);
-                        sx = _mm512_mul_ps(broadcast_float(meta + r * 4), _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_setzero_si512(), neg)));
-                    }
-                    f[r][0] = _mm512_fmadd_ps(m0, sx, f[r][0]);
-                    f[r][1] = _mm512_fmadd_ps(m1, sx, f[r][1]);
+        if (!min) continue;
+        RM_UNROLL for (int h = 0; h < n_sub; h++) {
+            __m512 m0 = packed ? block_scale(q + quants, head, n_sub + h, 0, true, super) : _mm512_load_ps(s + (n_sub + h) * RM_GROUP);
+            __m512 m1 = packed ? block_scale(q + quants, head, n_sub + h, 1, true, super) : _mm512_load_ps(s + (n_sub + h) * RM_GROUP + 16);
+            RM_UNROLL for (int r = 0; r < n_row; r++) {
+                __m512 sx = broadcast_float(meta + n_row * 4 + r * 4);
+                if (n_sub == 2) {
+                    __m512i neg = broadcast32(meta + (3 + h) * n_row * 4 + r * 4);
+                    sx = _mm512_mul_ps(broadcast_float(meta + r * 4), _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_setzero_si512(), neg)));
                 }
+                f[r][0] = _mm512_fmadd_ps(m0, sx, f[r][0]);
+                f[r][1] = _mm512_fmadd_ps(m1, sx, f[r][1]);
             }
         }
     }
     tile_end(f, t, n_row);
 }
-RM_INLINE void tile_rows(const rm_qtile *t, int n_sub, bool min) {
-    switch (t->n_row) {
-    case 1: tile_body(t, 1, n_sub, min); break;
-    case 2: tile_body(t, 2, n_sub, min); break;
-    case 3: tile_body(t, 3, n_sub, min); break;
-    case 4: tile_body(t, 4, n_sub, min); break;
-    case 5: tile_body(t, 5, n_sub, min); break;
-    case 6: tile_body(t, 6, n_sub, min); break;
-    default: break;
+
+#define RM_EACH_COUNT(body, ...)                                                                                                                     \
+    switch (t->n_row) {                                                                                                                              \
+    case 1: body(t, 1, __VA_ARGS__); break;                                                                                                          \
+    case 2: body(t, 2, __VA_ARGS__); break;                                                                                                          \
+    case 3: body(t, 3, __VA_ARGS__); break;                                                                                                          \
+    case 4: body(t, 4, __VA_ARGS__); break;                                                                                                          \
+    case 5: body(t, 5, __VA_ARGS__); break;                                                                                                          \
+    case 6: body(t, 6, __VA_ARGS__); break;                                                                                                          \
+    default: break;                                                                                                                                  \
     }
-}
-static void tile_32(const rm_qtile *t) { tile_rows(t, 1, false); }
-static void tile_32_min(const rm_qtile *t) { tile_rows(t, 1, true); }
-static void tile_16(const rm_qtile *t) { tile_rows(t, 2, false); }
-static void tile_16_min(const rm_qtile *t) { tile_rows(t, 2, true); }
+static void tile_32(const rm_qtile *t) { RM_EACH_COUNT(product_body, false, 8, 0, 32, false, false, false) }
+static void tile_32_min(const rm_qtile *t) { RM_EACH_COUNT(product_body, false, 8, 0, 32, true, false, false) }
+static void tile_16(const rm_qtile *t) { RM_EACH_COUNT(product_body, false, 8, 0, 16, false, false, false) }
+static void tile_16_min(const rm_qtile *t) { RM_EACH_COUNT(product_body, false, 8, 0, 16, true, false, false) }
 static void q_tile_512(const rm_qtile *t) {
     const rm_form_info *f = &rm_forms[t->form];
     if (f->sub == 32 && f->min)
@@ -237,54 +214,8 @@ static void q_tile_512(const rm_qtile *t) {
         tile_16(t);
 }
 
-/* The same straight from the packed group, for a few rows: every byte of the weights is read once and never stored. */
-enum { Q_ROWS_MAX = 4, AHEAD = 1536 /* bytes to fetch ahead */ };
-
-RM_INLINE void rows_body(const rm_qtile *t, int n_row, int bits, int high, int sub, bool min, bool super, bool table) {
-    __m512 f[Q_ROWS_MAX][2];
-    tile_begin(f, t, n_row);
-    const int n_sub = 32 / sub, quants = (bits + high) * 128, scales = RM_GROUP * (super ? n_sub : 2) * (min ? 2 : 1);
-    const uint8_t *x = t->x, *p = t->q, *head = p;
-    const __m128i shift = _mm_cvtsi32_si128(rm_forms[t->form].shift);
-    for (int b = 0; b < t->n_block; b++, x += n_row * RM_QX_ROW, p += quants + scales) {
-        if (super && b % 8 == 0) {
-            head = p;
-            p += RM_GROUP * 2 * (min ? 2 : 1);
-        }
-        RM_UNROLL for (int i = 0; i < quants + scales; i += 64) _mm_prefetch((const char *)p + AHEAD + i, _MM_HINT_T0);
-        const uint8_t *meta = x + n_row * RM_QBLOCK;
-        __m512i a[2][RM_QROWS][2];
-        block_start(a, meta, n_row, n_sub, min, shift);
-        RM_UNROLL for (int k = 0; k < 8; k++) {
-            __m512i w0 = block_quants(p, k, 0, bits, high, table), w1 = block_quants(p, k, 1, bits, high, table);
-            int h = n_sub == 2 ? k / 4 : 0;
-            RM_UNROLL for (int r = 0; r < n_row; r++) {
-                __m512i v = broadcast32(x + r * RM_QBLOCK + k * 4);
-                a[h][r][0] = _mm512_dpbusd_epi32(a[h][r][0], w0, v);
-                a[h][r][1] = _mm512_dpbusd_epi32(a[h][r][1], w1, v);
-            }
-        }
-        __m512 d[2][2], m[2][2];
-        RM_UNROLL for (int h = 0; h < n_sub; h++) {
-            RM_UNROLL for (int c = 0; c < 2; c++) {
-                d[h][c] = block_scale(p + quants, head, h, c, false, super);
-                if (min) m[h][c] = block_scale(p + quants, head, n_sub + h, c, true, super);
-            }
-        }
-        block_end(f, a, meta, n_row, n_sub, min, d, m);
-    }
-    tile_end(f, t, n_row);
-}
 #define X(name, bits, high, sub, min, super, table)                                                                                                  \
-    static void rows_##name(const rm_qtile *t) {                                                                                                     \
-        switch (t->n_row) {                                                                                                                          \
-        case 1: rows_body(t, 1, bits, high, sub, min, super, table); break;                                                                          \
-        case 2: rows_body(t, 2, bits, high, sub, min, super, table); break;                                                                          \
-        case 3: rows_body(t, 3, bits, high, sub, min, super, table); break;                                                                          \
-        case 4: rows_body(t, 4, bits, high, sub, min, super, table); break;                                                                          \
-        default: break;                                                                                                                              \
-        }                                                                                                                                            \
-    }
+    static void rows_##name(const rm_qtile *t) { RM_EACH_COUNT(product_body, true, bits, high, sub, min, super, table) }
 RM_SHAPES(X)
 #undef X
 static void q_rows_512(const rm_qtile *t) {

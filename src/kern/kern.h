@@ -60,7 +60,7 @@ typedef struct {
     size_t ldy;
     bool more; /* y holds the sum over the blocks before, else start from zero */
     const float *bias; /* [RM_GROUP], added at the end; or NULL */
-    const uint8_t *ahead; /* q_tile: what will be read next, to be fetched meanwhile: ahead_bytes (a multiple of 64) per block; or NULL */
+    const uint8_t *ahead; /* what will be read next, to be fetched meanwhile: ahead_bytes (a multiple of 64) per block */
     int ahead_bytes;
 } rm_qtile;
 
@@ -112,8 +112,8 @@ struct rm_kern {
     void (*q_quant)(uint8_t *tile, const float *x, size_t ldx, int n_row, size_t n);
     void (*q_expand)(uint8_t *q, float *s, const uint8_t *group, rm_form form, int b0, int n_block);
     void (*q_tile)(const rm_qtile *t);
-    void (*q_rows)(const rm_qtile *t); /* n_row <= q_rows_max */
-    int q_rows_max; /* 0: no q_rows */
+    void (*q_rows)(const rm_qtile *t);
+    int q_rows_max; /* q_rows is the faster one for so many rows in all; 0: there is no q_rows */
 };
 
 /* name: NULL for the best table that this CPU and operating system can run (or the one that the environment variable RMAS_ISA

@@ -14,7 +14,6 @@ typedef struct {
     int n_row, chunk; /* outputs (or columns) per chunk */
     uint8_t *shared, *local; /* scratch */
     size_t local_bytes;
-    size_t tile_bytes; /* of RM_QROWS rows of 8-bit activations */
 } product;
 
 static inline int least(int a, int b) { return a < b ? a : b; }
@@ -73,38 +72,51 @@ static void bf16_chunk(void *ctx, int chunk, int thread) {
 /* ---- 8 bits ------------------------------------------------------------------------------------------------------------------ */
 
 /* Expanded weights of 32 blocks stay in the first cache; the next ones are fetched during the products of so many tiles. */
-enum { BLOCKS_AT_ONCE = 32, AHEAD_TILES = 4 };
+enum { BLOCKS_AT_ONCE = 32, AHEAD_TILES = 4, AHEAD_ONE = 1536 /* bytes */ };
+
+/* Rows are cut into n_tile nearly equal tiles. */
+static inline int tile_count(int n_row) { return (n_row + RM_QROWS - 1) / RM_QROWS; }
+static inline int tile_first(const product *p, int tile) { return (int)((int64_t)tile * p->n_row / tile_count(p->n_row)); }
+static inline const uint8_t *tile_at(const product *p, int tile, int block) {
+    int i = tile_first(p, tile), n = tile_first(p, tile + 1) - i;
+    return p->shared + ((size_t)i * (size_t)(p->w->n_in / RM_QBLOCK) + (size_t)n * (size_t)block) * RM_QX_ROW;
+}
 
 static void quant_chunk(void *ctx, int chunk, int thread) {
     (void)thread;
     const product *p = ctx;
-    int i = chunk * RM_QROWS, n = least(RM_QROWS, p->n_row - i);
-    p->e->kern->q_quant(p->shared + (size_t)chunk * p->tile_bytes, p->x + (size_t)i * p->ldx, p->ldx, n, (size_t)p->w->n_in);
+    int i = tile_first(p, chunk), n = tile_first(p, chunk + 1) - i;
+    p->e->kern->q_quant((uint8_t *)tile_at(p, chunk, 0), p->x + (size_t)i * p->ldx, p->ldx, n, (size_t)p->w->n_in);
 }
 
 /* One group for all rows; y, ldy, bias: 32 outputs that may be written. */
 static void packed_group(const product *p, const uint8_t *group, float *y, size_t ldy, const float *bias, uint8_t *local) {
     const rm_kern *k = p->e->kern;
-    int n_block = p->w->n_in / RM_QBLOCK, n_tile = (p->n_row + RM_QROWS - 1) / RM_QROWS;
+    const rm_form_info *f = &rm_forms[p->part->form];
+    int n_block = p->w->n_in / RM_QBLOCK, n_tile = tile_count(p->n_row);
+    size_t block_bytes = rm_form_block_bytes(f);
     rm_qtile t = {.form = p->part->form, .ldy = ldy};
     if (p->n_row <= k->q_rows_max) {
-        t.n_row = p->n_row, t.n_block = n_block, t.x = p->shared, t.q = group, t.y = y, t.bias = bias;
-        k->q_rows(&t);
+        t.n_block = n_block, t.q = group, t.bias = bias;
+        t.ahead_bytes = (int)up64(block_bytes / (size_t)n_tile);
+        for (int i = 0; i < n_tile; i++) {
+            t.n_row = tile_first(p, i + 1) - tile_first(p, i), t.x = tile_at(p, i, 0), t.y = y + (size_t)tile_first(p, i) * ldy;
+            /* one tile reads the weights as they come in; several find them in the cache and fetch the next group's */
+            t.ahead = group + (n_tile == 1 ? AHEAD_ONE : p->part->group_bytes + (size_t)i * (size_t)n_block * (size_t)t.ahead_bytes);
+            k->q_rows(&t);
+        }
         return;
     }
-    const rm_form_info *f = &rm_forms[p->part->form];
-    size_t ahead = up64(rm_form_block_bytes(f) / (size_t)least(n_tile, AHEAD_TILES)); /* the next blocks come in while these are multiplied */
+    size_t ahead = up64(block_bytes / (size_t)least(n_tile, AHEAD_TILES)); /* the next blocks come in while these are multiplied */
     uint8_t *q = local;
     float *s = (float *)(void *)(local + BLOCKS_AT_ONCE * RM_EXPANDED_QUANTS);
     for (int b = 0; b < n_block; b += BLOCKS_AT_ONCE) {
         int nb = least(BLOCKS_AT_ONCE, n_block - b);
         k->q_expand(q, s, group, p->part->form, b, nb);
         for (int i = 0; i < n_tile; i++) {
-            t.n_row = least(RM_QROWS, p->n_row - i * RM_QROWS);
+            t.n_row = tile_first(p, i + 1) - tile_first(p, i), t.x = tile_at(p, i, b), t.y = y + (size_t)tile_first(p, i) * ldy;
             t.n_block = nb;
-            t.x = p->shared + (size_t)i * p->tile_bytes + (size_t)b * (size_t)t.n_row * RM_QX_ROW;
             t.q = q, t.s = s;
-            t.y = y + (size_t)i * RM_QROWS * ldy;
             t.more = b > 0;
             t.bias = b + nb == n_block ? bias : NULL;
             t.ahead = group + rm_form_block_at(f, (size_t)(b + nb)) + (size_t)i * (size_t)nb * ahead;
@@ -164,12 +176,10 @@ static bool run_part(product *p, unsigned *ready) {
         }
         fn = bf16_chunk;
     } else if (part->kind == RM_PART_PACKED) {
-        int n_tile = (p->n_row + RM_QROWS - 1) / RM_QROWS;
         if (!(*ready & 1u << RM_PART_PACKED)) {
             *ready = 1u << RM_PART_PACKED;
-            p->tile_bytes = up64((size_t)p->w->n_in / RM_QBLOCK * RM_QROWS * RM_QX_ROW);
-            if (!(p->shared = rm_exec_shared(e, (size_t)n_tile * p->tile_bytes))) return false;
-            rm_pool_run(e->pool, n_tile, quant_chunk, p);
+            if (!(p->shared = rm_exec_shared(e, (size_t)p->w->n_in / RM_QBLOCK * (size_t)p->n_row * RM_QX_ROW))) return false;
+            rm_pool_run(e->pool, tile_count(p->n_row), quant_chunk, p);
         }
         p->local_bytes = packed_local(p);
         if (!(p->local = rm_exec_local(e, p->local_bytes))) return false;
