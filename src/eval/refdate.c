@@ -20,7 +20,9 @@ typedef struct {
     bool as_text;
 } ymd;
 
-static bool digit(char c) { return c >= '0' && c <= '9'; }
+/* Digits beyond ASCII are written as 0x10 + value: they count in some places only. */
+static bool foreign(char c) { return c >= 0x10 && c <= 0x19; }
+static bool digit(char c) { return (c >= '0' && c <= '9') || foreign(c); }
 static bool alpha(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 
 static bool in_list(rm_sv w, const char *list) { /* list: words with a space before and behind each */
@@ -55,7 +57,7 @@ static bool all_digits(rm_sv w) {
 
 static int value_of(rm_sv w) { /* of digits; large numbers are all alike here */
     long v = 0;
-    for (size_t i = 0; i < w.n && v < 1000000; i++) v = v * 10 + (w.s[i] - '0');
+    for (size_t i = 0; i < w.n && v < 1000000; i++) v = v * 10 + (w.s[i] & 15);
     return v > 1000000 ? 1000000 : (int)v;
 }
 
@@ -215,6 +217,9 @@ static bool number(const tokens *tk, size_t *at, ymd *d) {
     const char *dot = memchr(w.s, '.', w.n);
     size_t dot_at = dot ? (size_t)(dot - w.s) : SIZE_MAX;
     if (w.n == 6 || w.n == 8 || w.n == 12 || w.n == 14 || dot_at == 6) return false;
+    for (size_t k = 0; k < w.n; k++) {
+        if (foreign(w.s[k])) return false;
+    }
     bool has_next = i + 1 < n;
     rm_sv next = has_next ? t[i + 1] : none, next2 = i + 2 < n ? t[i + 2] : none;
     if (d->n == 3 && (w.n == 2 || w.n == 4) && (!has_next || is_space(next))) return false; /* a time of day */
@@ -300,23 +305,26 @@ void rm_ref_date(const rm_grader *g, rm_sv lowered, rm_strbuf *out) {
     bool has_year = rm_re_search(g->re[RE_HAS_YEAR], v, 0, NULL);
     bool has_month = rm_re_search(g->re[RE_HAS_MONTH], v, 0, NULL) || rm_re_search(g->re[RE_HAS_DD], v, 0, NULL);
     bool ok = has_year && s.n && !s.failed; /* without a year the reference fills in today's */
-    for (size_t i = 0; ok && i < s.n;) {
-        size_t len;
+    rm_strbuf b = {0};
+    for (size_t i = 0, len; ok && i < v.n; i += len) {
         unsigned c = rm_sv_cp(v, i, &len);
-        if (rm_uni_space(c)) {
-            push(&t, RM_SV(" "));
-            i += len;
-        } else if (c >= 0x80) {
-            ok = false; /* letters, digits and signs beyond ASCII are in no table of the parser */
-        } else if (alpha(s.s[i]) || digit(s.s[i])) {
-            i = lex_run(s.s, s.n, i, &t);
-        } else {
-            push(&t, rm_sv_cut(v, i, i + 1));
-            i++;
-        }
+        if (rm_uni_space(c))
+            rm_strbuf_putc(&b, ' ');
+        else if (c < 0x80)
+            rm_strbuf_putc(&b, c < ' ' ? 1 : (char)c);
+        else if (rm_uni_digit(c))
+            rm_strbuf_putc(&b, (char)(0x10 + rm_uni_digit_value(c)));
+        else
+            ok = false; /* letters and signs beyond ASCII are in no table of the parser */
+    }
+    for (size_t i = 0; ok && i < b.n;) {
+        if (alpha(b.s[i]) || digit(b.s[i]))
+            i = lex_run(b.s, b.n, i, &t);
+        else
+            push(&t, (rm_sv){b.s + i++, 1});
     }
     int d[3];
-    if (ok && !t.failed && parse(&t, d)) {
+    if (ok && !t.failed && !b.failed && parse(&t, d)) {
         bool fine = d[0] >= 1 && d[0] <= 9999 && (d[1] == -2 || (d[1] >= 1 && d[1] <= 12)) && (d[2] == -2 || (d[2] >= 1 && d[2] <= 31)) &&
                     (d[1] == -2 || d[2] == -2 || d[2] <= month_days(d[0], d[1]));
         bool has_day = has_month && rm_re_search(g->re[RE_HAS_DAY], v, 0, NULL);
@@ -327,7 +335,8 @@ void rm_ref_date(const rm_grader *g, rm_sv lowered, rm_strbuf *out) {
         else if (fine && !has_month)
             rm_strbuf_printf(out, "%d", d[0]);
     }
-    out->failed |= s.failed || t.failed;
+    out->failed |= s.failed || t.failed || b.failed;
     rm_free(t.v);
+    rm_strbuf_free(&b);
     rm_strbuf_free(&s);
 }

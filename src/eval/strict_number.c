@@ -221,7 +221,12 @@ static bool tiny(const numeric_ctx *c, mpc_srcptr z) {
 
 static bool real_value(const numeric_ctx *c, mpc_srcptr z) { return below(mpc_imagref(z), c->tol); }
 
-static status finite(mpc_srcptr z) { return mpfr_number_p(mpc_realref(z)) && mpfr_number_p(mpc_imagref(z)) ? V_OK : V_UNDEFINED; }
+/* Negative zeros become zeros: they would choose the other side of a branch cut. */
+static status finished(mpc_ptr z) {
+    if (mpfr_zero_p(mpc_imagref(z))) mpfr_set_zero(mpc_imagref(z), 1);
+    if (mpfr_zero_p(mpc_realref(z))) mpfr_set_zero(mpc_realref(z), 1);
+    return mpfr_number_p(mpc_realref(z)) && mpfr_number_p(mpc_imagref(z)) ? V_OK : V_UNDEFINED;
+}
 
 static void drop_imaginary(mpc_ptr z) { mpfr_set_zero(mpc_imagref(z), 1); }
 
@@ -425,10 +430,7 @@ static status numeric(const numeric_ctx *c, const st_expr *e, mpc_ptr out) {
         break;
     case E_NEG:
         st = numeric(c, e->a, out);
-        if (!st) {
-            mpc_neg(out, out, MPC_RNDNN);
-            if (mpfr_zero_p(mpc_imagref(out))) drop_imaginary(out); /* no negative zero: it would choose the other side of a cut */
-        }
+        if (!st) mpc_neg(out, out, MPC_RNDNN);
         break;
     case E_PCT:
     case E_DEG:
@@ -450,7 +452,7 @@ static status numeric(const numeric_ctx *c, const st_expr *e, mpc_ptr out) {
     case E_FN: st = numeric_function(c, e, out); break;
     default: return V_UNDEFINED;
     }
-    return st ? st : finite(out);
+    return st ? st : finished(out);
 }
 
 /* ---- comparison ------------------------------------------------------------------------------------------------------------------ */
