@@ -4,7 +4,12 @@
 
 #include "model/layer.h"
 
-enum { QUERIES = 64, /* computed together against each block of keys */ MAX_D_HEAD = 4096 };
+enum {
+    QUERIES = 64, /* computed together against each block of keys */
+    SEGMENT = 8, /* blocks whose keys are summed on their own; sums of segments are merged in their order */
+    MAX_D_HEAD = 4096,
+    MAX_PARTS = 1 << 23 /* floats of sums of segments that may wait for their merging */
+};
 
 size_t rm_kv_layer_bytes(const rm_model *m) {
     return (size_t)m->cfg.n_kv * 2 * RM_KV_BLOCK * (size_t)m->cfg.d_head * (m->kv_half ? sizeof(uint16_t) : sizeof(float));
@@ -15,10 +20,10 @@ typedef struct {
     const rm_layer *l;
     const rm_rope *rope;
     const rm_run *run;
-    int n_run, n_row, group, window;
+    int n_run, n_row, group, window, n_segment;
     size_t off;
     const float *in, *cs, *q;
-    float *q_out, *t, *o, *lse;
+    float *q_out, *t, *o, *lse, *scratch;
 } job;
 
 static job job_make(const rm_model *m, int il, const rm_run *run, int n_run, int n_row, size_t off) {
@@ -108,50 +113,136 @@ void rm_attention_prepare(const rm_model *m, int il, float *q, const float *in, 
 
 static int tasks_of(const job *j, const rm_run *r) { return (r->n * j->group + QUERIES - 1) / QUERIES; }
 
-/* Queries [first, first + n) of one run and kv head: query i belongs to position pos + i / group. */
-static void attend(const job *j, const rm_run *r, int ih, int first, int n) {
-    const rm_config *c = &j->m->cfg;
-    size_t d = (size_t)c->d_head, at = (((size_t)ih * (size_t)j->n_row + (size_t)r->row) * (size_t)j->group + (size_t)first) * d;
-    float max[QUERIES], sum[QUERIES];
-    int from[QUERIES], to[QUERIES];
-    for (int i = 0; i < n; i++) max[i] = -INFINITY, sum[i] = 0;
-    memset(j->t + at, 0, (size_t)n * d * sizeof *j->t);
-    int p0 = r->pos + first / j->group, p1 = r->pos + (first + n - 1) / j->group;
-    for (int b = p0 >= j->window ? (p0 - j->window + 1) / RM_KV_BLOCK : 0; b <= p1 / RM_KV_BLOCK; b++) {
-        for (int i = 0; i < n; i++) {
-            int p = r->pos + (first + i) / j->group - b * RM_KV_BLOCK;
-            from[i] = p >= j->window ? p - j->window + 1 : 0;
-            to[i] = p + 1 < RM_KV_BLOCK ? p + 1 : RM_KV_BLOCK;
-        }
-        const char *block = head_block(j, r, b, ih);
-        rm_attn a = {.d = c->d_head,
-                     .n_q = n,
-                     .scale = c->attn_scale,
-                     .half = j->m->kv_half,
-                     .k = block,
-                     .q = j->q + at,
-                     .ldq = d,
-                     .from = from,
-                     .to = to,
-                     .o = j->t + at,
-                     .ldo = d,
-                     .m = max,
-                     .l = sum};
-        a.v = block + d * RM_KV_BLOCK * (j->m->kv_half ? sizeof(uint16_t) : sizeof(float));
-        j->m->exec->kern->attn_block(&a);
-    }
-    j->m->exec->kern->attn_finish(j->t + at, d, sum, n, c->d_head);
-    for (int i = 0; j->lse && i < n; i++) j->lse[at / d + (size_t)i] = max[i] + logf(sum[i]);
+/* Queries [first, first + n) of one run and kv head: query i belongs to position pos + i / group. They see keys of blocks [b0, b1). */
+typedef struct {
+    const rm_run *run;
+    int ih, first, n, b0, b1;
+    size_t at; /* where q and t of the first query stand */
+} task;
+
+static task task_at(const job *j, int i) {
+    task k = {.run = j->run, .ih = i % j->m->cfg.n_kv};
+    i /= j->m->cfg.n_kv;
+    for (int n; i >= (n = tasks_of(j, k.run)); k.run++) i -= n;
+    const rm_run *r = k.run;
+    k.first = i * QUERIES;
+    k.n = r->n * j->group - k.first < QUERIES ? r->n * j->group - k.first : QUERIES;
+    k.at = (((size_t)k.ih * (size_t)j->n_row + (size_t)r->row) * (size_t)j->group + (size_t)k.first) * (size_t)j->m->cfg.d_head;
+    int p0 = r->pos + k.first / j->group;
+    k.b0 = p0 >= j->window ? (p0 - j->window + 1) / RM_KV_BLOCK : 0;
+    k.b1 = (r->pos + (k.first + k.n - 1) / j->group) / RM_KV_BLOCK + 1;
+    return k;
 }
 
-static void attend_chunk(void *ctx, int chunk, int thread) {
+/* Sums of weighted values, largest score and sum of weights of some queries. */
+typedef struct {
+    float *o, *max, *sum;
+} part;
+
+static part part_at(float *p, size_t d) { return (part){p, p + QUERIES * d, p + QUERIES * (d + 1)}; }
+static size_t part_floats(size_t d) { return QUERIES * (d + 2); }
+
+/* The keys of one segment. */
+static void attend(const job *j, const task *k, int segment, part p) {
+    const rm_config *c = &j->m->cfg;
+    size_t d = (size_t)c->d_head;
+    int from[QUERIES], to[QUERIES], b0 = segment * SEGMENT, b1 = b0 + SEGMENT;
+    for (int i = 0; i < k->n; i++) p.max[i] = -INFINITY, p.sum[i] = 0;
+    memset(p.o, 0, (size_t)k->n * d * sizeof *p.o);
+    for (int b = b0 > k->b0 ? b0 : k->b0; b < b1 && b < k->b1; b++) {
+        for (int i = 0; i < k->n; i++) {
+            int pos = k->run->pos + (k->first + i) / j->group - b * RM_KV_BLOCK;
+            from[i] = pos >= j->window ? pos - j->window + 1 : 0;
+            to[i] = pos + 1 < RM_KV_BLOCK ? pos + 1 : RM_KV_BLOCK;
+        }
+        const char *block = head_block(j, k->run, b, k->ih);
+        rm_attn a = {.d = c->d_head, .n_q = k->n, .scale = c->attn_scale, .half = j->m->kv_half, .k = block};
+        a.v = block + d * RM_KV_BLOCK * (j->m->kv_half ? sizeof(uint16_t) : sizeof(float));
+        a.q = j->q + k->at, a.ldq = d, a.from = from, a.to = to;
+        a.o = p.o, a.ldo = d, a.m = p.max, a.l = p.sum;
+        j->m->exec->kern->attn_block(&a);
+    }
+}
+
+/* Adds a later segment. Queries that see none of its keys have a sum of 0, all others at least 1. */
+static void merge(const job *j, const task *k, part to, part from) {
+    size_t d = (size_t)j->m->cfg.d_head;
+    for (int i = 0; i < k->n; i++) {
+        float *o = to.o + (size_t)i * d, *add = from.o + (size_t)i * d;
+        if (from.sum[i] == 0) continue;
+        if (to.sum[i] == 0) {
+            memcpy(o, add, d * sizeof *o);
+            to.max[i] = from.max[i], to.sum[i] = from.sum[i];
+            continue;
+        }
+        float max = fmaxf(to.max[i], from.max[i]), a = expf(to.max[i] - max), b = expf(from.max[i] - max);
+        j->m->exec->kern->scale(o, o, a, d);
+        j->m->exec->kern->axpy(o, b, add, d);
+        to.sum[i] = to.sum[i] * a + from.sum[i] * b;
+        to.max[i] = max;
+    }
+}
+
+static void finish(const job *j, const task *k, part p) {
+    size_t d = (size_t)j->m->cfg.d_head;
+    j->m->exec->kern->attn_finish(p.o, d, p.sum, k->n, j->m->cfg.d_head);
+    for (int i = 0; j->lse && i < k->n; i++) j->lse[k->at / d + (size_t)i] = p.max[i] + logf(p.sum[i]);
+}
+
+/* A task from its first segment to its last. */
+static void task_chunk(void *ctx, int chunk, int thread) {
+    const job *j = ctx;
+    size_t d = (size_t)j->m->cfg.d_head;
+    task k = task_at(j, chunk);
+    float max[QUERIES], sum[QUERIES];
+    part to = {j->t + k.at, max, sum}, other = part_at(j->scratch + (size_t)thread * part_floats(d), d);
+    int first = k.b0 / SEGMENT;
+    attend(j, &k, first, to);
+    for (int s = first + 1; s * SEGMENT < k.b1; s++) {
+        attend(j, &k, s, other);
+        merge(j, &k, to, other);
+    }
+    finish(j, &k, to);
+}
+
+/* The same in two steps, where there are fewer tasks than threads could use: all segments, then the merging of each task. */
+static void segment_chunk(void *ctx, int chunk, int thread) {
     (void)thread;
     const job *j = ctx;
-    int ih = chunk % j->m->cfg.n_kv, task = chunk / j->m->cfg.n_kv;
-    const rm_run *r = j->run;
-    for (int n; task >= (n = tasks_of(j, r)); r++) task -= n;
-    int first = task * QUERIES, left = r->n * j->group - first;
-    attend(j, r, ih, first, left < QUERIES ? left : QUERIES);
+    size_t d = (size_t)j->m->cfg.d_head;
+    task k = task_at(j, chunk / j->n_segment);
+    int s = chunk % j->n_segment;
+    if (s >= k.b0 / SEGMENT && s * SEGMENT < k.b1) attend(j, &k, s, part_at(j->scratch + (size_t)chunk * part_floats(d), d));
+}
+
+static void merge_chunk(void *ctx, int chunk, int thread) {
+    (void)thread;
+    const job *j = ctx;
+    size_t d = (size_t)j->m->cfg.d_head;
+    task k = task_at(j, chunk);
+    float max[QUERIES], sum[QUERIES] = {0};
+    part to = {j->t + k.at, max, sum};
+    for (int s = k.b0 / SEGMENT; s * SEGMENT < k.b1; s++)
+        merge(j, &k, to, part_at(j->scratch + ((size_t)chunk * (size_t)j->n_segment + (size_t)s) * part_floats(d), d));
+    finish(j, &k, to);
+}
+
+/* How many tasks there are, and in how many segments their keys lie; 1: tasks are not to be cut. */
+static int count_tasks(const rm_model *m, const rm_run *run, int n_run, int *n_segment) {
+    int n = 0, last = 0, group = m->cfg.n_head / m->cfg.n_kv;
+    for (int i = 0; i < n_run; i++) {
+        n += (run[i].n * group + QUERIES - 1) / QUERIES * m->cfg.n_kv;
+        if (run[i].pos + run[i].n > last) last = run[i].pos + run[i].n;
+    }
+    *n_segment = (last + SEGMENT * RM_KV_BLOCK - 1) / (SEGMENT * RM_KV_BLOCK);
+    if (n >= 2 * rm_pool_size(m->exec->pool) || (size_t)n * (size_t)*n_segment * part_floats((size_t)m->cfg.d_head) > MAX_PARTS) *n_segment = 1;
+    return n;
+}
+
+size_t rm_attention_scratch(const rm_model *m, const rm_run *run, int n_run) {
+    int n_segment, n = count_tasks(m, run, n_run, &n_segment), n_part = n_segment > 1 ? n * n_segment : 0;
+    if (n_part < rm_pool_size(m->exec->pool)) n_part = rm_pool_size(m->exec->pool);
+    return (size_t)n_part * part_floats((size_t)m->cfg.d_head);
 }
 
 /* From [kv head][row][head of the group] to rows, through the gate. */
@@ -173,11 +264,14 @@ static void collect_rows(void *ctx, int from, int to) {
 }
 
 void rm_attention(const rm_model *m, int il, float *o, float *t, float *lse, const float *q, const float *in, const rm_run *run, int n_run, int n_row,
-                  size_t off) {
+                  size_t off, float *scratch) {
     job j = job_make(m, il, run, n_run, n_row, off);
-    j.o = o, j.t = t, j.lse = lse, j.q = q, j.in = in;
-    int n = 0;
-    for (int i = 0; i < n_run; i++) n += tasks_of(&j, &run[i]);
-    rm_pool_run(m->exec->pool, n * m->cfg.n_kv, attend_chunk, &j);
+    j.o = o, j.t = t, j.lse = lse, j.q = q, j.in = in, j.scratch = scratch;
+    int n = count_tasks(m, run, n_run, &j.n_segment);
+    if (j.n_segment > 1) {
+        rm_pool_run(m->exec->pool, n * j.n_segment, segment_chunk, &j);
+        rm_pool_run(m->exec->pool, n, merge_chunk, &j);
+    } else
+        rm_pool_run(m->exec->pool, n, task_chunk, &j);
     rm_rows_run(m->exec, n_row, 8, collect_rows, &j);
 }

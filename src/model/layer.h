@@ -88,9 +88,11 @@ size_t rm_kv_layer_bytes(const rm_model *m);
  * go to the cache. off: of this layer inside a block. */
 void rm_attention_prepare(const rm_model *m, int il, float *q, const float *in, const float *cs, const rm_run *run, int n_run, int n_row, size_t off);
 /* o [n_row, q_dim]: attention over the cache, times the gate if the plan has one (in: where the gate stands). t: scratch like q,
- * the output before the gate. lse: NULL, or [n_kv, n_row, n_head / n_kv] logarithms of the sums of exponentials. */
+ * the output before the gate. lse: NULL, or [n_kv, n_row, n_head / n_kv] logarithms of the sums of exponentials.
+ * scratch: rm_attention_scratch floats. */
+size_t rm_attention_scratch(const rm_model *m, const rm_run *run, int n_run);
 void rm_attention(const rm_model *m, int il, float *o, float *t, float *lse, const float *q, const float *in, const rm_run *run, int n_run, int n_row,
-                  size_t off);
+                  size_t off, float *scratch);
 
 /* Backward. Keys and values of earlier positions get gradients too: d_kv [n, 2 kv_dim], keys as they stand in the cache (normed,
  * rotated) then values, row 0 for position `first` (positions before it get none). */

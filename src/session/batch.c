@@ -46,24 +46,34 @@ static bool grow(float **p, int *cap, int n, size_t width) {
     return true;
 }
 
-static rmas_status check_feeds(const rm_batch *b, const rm_feed *feed, int n_feed, int64_t *total, rmas_error *err) {
-    const rm_config *c = &b->m->cfg;
-    *total = 0;
-    for (int i = 0; i < n_feed; i++) {
-        const rm_feed *f = &feed[i];
-        if (!f->seq || f->seq->m != b->m || f->seq->broken)
-            return rm_fail(err, RMAS_E_ARG, "feed %d: %s", i,
-                           f->seq && f->seq->broken ? "an earlier call on its sequence failed" : "not a sequence of this model");
-        if (f->n < 1) return rm_fail(err, RMAS_E_ARG, "feed %d has no positions", i);
-        for (int k = 0; k < f->n; k++) {
-            bool is_token = f->tokens && f->tokens[k] >= 0;
-            if (is_token ? f->tokens[k] >= c->n_vocab : !f->embeds)
-                return rm_fail(err, RMAS_E_ARG, "feed %d, position %d: token %d is outside the vocabulary of %d", i, k,
-                               f->tokens ? (int)f->tokens[k] : -1, c->n_vocab);
-        }
-        *total += f->n;
+static rmas_status check_feed(const rm_batch *b, const rm_feed *f, int i, rmas_error *err) {
+    int n_vocab = b->m->cfg.n_vocab;
+    if (!f->seq || f->seq->m != b->m) return rm_fail(err, RMAS_E_ARG, "feed %d: not a sequence of this model", i);
+    if (f->seq->broken) return rm_fail(err, RMAS_E_ARG, "feed %d: an earlier call on its sequence failed", i);
+    if (f->seq->in_call) return rm_fail(err, RMAS_E_ARG, "feed %d: its sequence comes twice", i);
+    if (f->n < 1) return rm_fail(err, RMAS_E_ARG, "feed %d has no positions", i);
+    for (int k = 0; k < f->n; k++) {
+        bool is_token = f->tokens && f->tokens[k] >= 0;
+        if (is_token ? f->tokens[k] >= n_vocab : !f->embeds)
+            return rm_fail(err, RMAS_E_ARG, "feed %d, position %d: token %d is outside the vocabulary of %d", i, k,
+                           f->tokens ? (int)f->tokens[k] : -1, n_vocab);
     }
     return RMAS_OK;
+}
+
+static rmas_status check_feeds(const rm_batch *b, const rm_feed *feed, int n_feed, int64_t *total, rmas_error *err) {
+    rmas_status st = RMAS_OK;
+    int n = 0;
+    *total = 0;
+    for (; n < n_feed && st == RMAS_OK; n++) {
+        st = check_feed(b, &feed[n], n, err);
+        if (st != RMAS_OK) break;
+        feed[n].seq->in_call = true;
+        *total += feed[n].n;
+    }
+    for (int i = 0; i < n; i++) feed[i].seq->in_call = false;
+    if (st == RMAS_OK && *total > INT32_MAX) st = rm_fail(err, RMAS_E_FULL, "%lld positions in one call", (long long)*total);
+    return st;
 }
 
 /* The next rows of the feeds, from position done of feed *first on; returns how many. */
@@ -112,7 +122,7 @@ static rmas_status pass(rm_batch *b, int n_row, float *layers, size_t layer_stri
     const rm_config *c = &b->m->cfg;
     int slot[RM_LAYER_KINDS] = {0};
     for (int i = 0; i < w->n_run; i++) RM_TRY(rm_seq_reserve(w->seq[i], w->run[i].n, err));
-    rm_work_begin(w, n_row);
+    RM_TRY(rm_work_begin(w, n_row, err));
     keep_rows(w, 0, n_row, layers, layer_stride);
     for (int il = 0; il < c->n_layer; il++) {
         RM_TRY(rm_walk_layer(w, il, slot[c->layer[il]]++, n_row, err));

@@ -98,6 +98,7 @@ void rm_back_free(rm_back *b) {
     rm_free(b->delta_grad);
     rm_free(b->memory);
     rm_free(b->scratch);
+    rm_free(b->attention);
     memset(b, 0, sizeof *b);
 }
 
@@ -117,7 +118,7 @@ static rmas_status attention_again(rm_back *b, int il, int slot, int n_row, rmas
     rm_norm(m->exec, b->a, b->x, l->norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
     RM_TRY(rm_linear_mul(m->exec, b->in, b->a, n_row, &l->in, err));
     rm_attention_prepare(m, il, b->q, b->in, b->cs[kind], b->run, b->n_run, n_row, off); /* the cache gets what it has */
-    rm_attention(m, il, b->o, b->t, b->lse, b->q, b->in, b->run, b->n_run, n_row, off);
+    rm_attention(m, il, b->o, b->t, b->lse, b->q, b->in, b->run, b->n_run, n_row, off, b->attention);
     return RMAS_OK;
 }
 
@@ -244,6 +245,7 @@ rmas_status rm_back_rows(rm_back *b, int n_row, rmas_error *err) {
     }
     for (int k = 0; k < 2; k++)
         if (k == RM_LAYER_FULL || c->window) rm_rope_table(m->exec, b->cs[k], &c->rope[k], b->pos, n_row);
+    RM_TRY(rm_scratch_fit(&b->attention, &b->cap_attention, rm_attention_scratch(m, b->run, b->n_run), err));
     memset(b->dx, 0, (size_t)n_row * d * sizeof *b->dx);
     rm_norm_back(m->exec, b->dx, b->d_hidden, b->x, m->out_norm, c->d_model, n_row, c->norm_eps);
     for (int il = c->n_layer - 1; il >= 0; il--) RM_TRY(layer_back(b, il, --slot[c->layer[il]], n_row, err));

@@ -24,6 +24,7 @@ struct rm_seq {
     const rm_model *m;
     int len;
     bool broken;
+    bool in_call; /* while the feeds of a call are checked: no sequence may come twice */
     const rm_record *record; /* NULL, or where a tape wants copies; blocks behind the window stay then */
     rm_cache cache[2]; /* RM_LAYER_FULL, RM_LAYER_SLIDING */
     int n_linear;

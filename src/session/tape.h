@@ -27,7 +27,8 @@ typedef struct {
     int *item;
     rm_kv_grad *kv_grad;
     rm_delta_grad *delta_grad;
-    float *memory, *scratch;
+    float *memory, *scratch, *attention;
+    size_t cap_attention;
     float *d_hidden, *dx; /* in and out of a pass */
     float *x, *mid, *a, *da, *in, *d_in, *q, *t, *o, *d_o, *lse, *t1, *t2, *gate_up, *h, *cs[2];
     float *ext_x, *ext_in, *conv, *gate, *ext_o, *d_gate, *du, *d_qk; /* delta rule */

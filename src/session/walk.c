@@ -51,17 +51,29 @@ rmas_status rm_work_fit(rm_work *w, const rm_model *m, int n_row, int n_run, rma
 
 void rm_work_free(rm_work *w) {
     rm_free(w->memory);
+    rm_free(w->scratch);
     rm_free(w->run);
     rm_free(w->seq);
     memset(w, 0, sizeof *w);
 }
 
-void rm_work_begin(rm_work *w, int n_row) {
+rmas_status rm_scratch_fit(float **p, size_t *cap, size_t n, rmas_error *err) {
+    if (n <= *cap) return RMAS_OK;
+    rm_free(*p);
+    *cap = 0;
+    *p = rm_aligned((n + n / 2) * sizeof **p);
+    if (!*p) return rm_fail(err, RMAS_E_NOMEM, "out of memory for attention (%zu bytes)", (n + n / 2) * sizeof **p);
+    *cap = n + n / 2;
+    return RMAS_OK;
+}
+
+rmas_status rm_work_begin(rm_work *w, int n_row, rmas_error *err) {
     const rm_config *c = &w->m->cfg;
     for (int i = 0; i < w->n_run; i++)
         for (int k = 0; k < w->run[i].n; k++) w->pos[w->run[i].row + k] = w->run[i].pos + k;
     for (int k = 0; k < 2; k++)
         if (k == RM_LAYER_FULL || c->window) rm_rope_table(w->m->exec, w->cs[k], &c->rope[k], w->pos, n_row);
+    return rm_scratch_fit(&w->scratch, &w->cap_scratch, rm_attention_scratch(w->m, w->run, w->n_run), err);
 }
 
 static rmas_status mix(rm_work *w, int il, int slot, int n_row, rmas_error *err) {
@@ -83,7 +95,7 @@ static rmas_status mix(rm_work *w, int il, int slot, int n_row, rmas_error *err)
         size_t off = (size_t)slot * rm_kv_layer_bytes(m);
         for (int i = 0; i < w->n_run; i++) w->run[i].tile = w->seq[i]->cache[kind].tile;
         rm_attention_prepare(m, il, w->q, w->in, w->cs[kind], w->run, w->n_run, n_row, off);
-        rm_attention(m, il, w->o, w->t, NULL, w->q, w->in, w->run, w->n_run, n_row, off);
+        rm_attention(m, il, w->o, w->t, NULL, w->q, w->in, w->run, w->n_run, n_row, off, w->scratch);
     }
     RM_TRY(rm_linear_mul(m->exec, w->t, w->o, n_row, &l->out, err));
     rm_residual(m->exec, w->x, w->t, l->post_norm, m->cfg.d_model, n_row, m->cfg.norm_eps);

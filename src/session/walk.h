@@ -11,6 +11,8 @@ typedef struct {
     float *memory;
     float *x, *a, *in, *q, *t, *o, *gate_up, *h, *delta_gate;
     float *cs[2]; /* rotary tables of full and sliding layers */
+    float *scratch; /* for attention; grows with the longest sequence */
+    size_t cap_scratch;
     int *pos;
     rm_run *run;
     rm_seq **seq; /* of each run */
@@ -20,8 +22,10 @@ typedef struct {
 rmas_status rm_work_fit(rm_work *w, const rm_model *m, int n_row, int n_run, rmas_error *err);
 void rm_work_free(rm_work *w);
 
-/* Positions and rotary tables of the runs in w. */
-void rm_work_begin(rm_work *w, int n_row);
+/* Positions, rotary tables and attention's scratch space for the runs in w. */
+rmas_status rm_work_begin(rm_work *w, int n_row, rmas_error *err);
+/* Makes *p hold at least n floats. */
+rmas_status rm_scratch_fit(float **p, size_t *cap, size_t n, rmas_error *err);
 /* Layer il over w->x: what it adds to the cache is written, the lengths of the sequences stay. slot: how many layers of its kind
  * come before it. */
 rmas_status rm_walk_layer(rm_work *w, int il, int slot, int n_row, rmas_error *err);

@@ -47,6 +47,49 @@ static void test_cuts_and_threads(void **state) {
     }
 }
 
+static void step(rm_batch *b, rm_seq *s, const int32_t *tokens, int n, float *hidden, size_t d) {
+    rm_feed feed = {.seq = s, .n = n, .tokens = tokens};
+    OK(rm_batch_forward(b, &feed, 1, err));
+    memcpy(hidden, rm_batch_hidden(b, 0), d * sizeof *hidden);
+}
+
+/* Far more keys than attention sums at once: the last positions one by one, with threads that share the keys of a position. */
+static void test_long(void **state) {
+    (void)state;
+    enum { N = 1150, LAST = 4 };
+    for (int k = 0; k < N_FIXTURE; k++) {
+        float want[LAST * 64], got[64];
+        for (int n_thread = 1; n_thread <= 5; n_thread += 2) {
+            fixture f = fixture_open(fixture_names[k], fixture_names[k], n_thread, NULL);
+            size_t d = (size_t)f.d;
+            int32_t *tokens = rm_array(N, sizeof *tokens);
+            for (int i = 0; i < N; i++) tokens[i] = f.tokens[(i * 7 + i / f.n) % f.n];
+            rm_batch *b;
+            rm_seq *s;
+            OK(rm_batch_new(&b, f.model, err));
+            OK(rm_seq_new(&s, f.model, err));
+            if (n_thread == 1) {
+                float *hidden = floats(N * d);
+                rm_feed feed = {.seq = s, .n = N, .tokens = tokens};
+                OK(rm_batch_forward_tap(b, &feed, 1, &(rm_tap){.hidden = hidden}, err));
+                memcpy(want, hidden + (N - LAST) * d, LAST * d * sizeof *want);
+                rm_free(hidden);
+            } else {
+                rm_feed feed = {.seq = s, .n = N - LAST, .tokens = tokens};
+                OK(rm_batch_forward(b, &feed, 1, err));
+                for (int i = 0; i < LAST; i++) {
+                    step(b, s, tokens + N - LAST + i, 1, got, d);
+                    assert_same(fixture_names[k], got, want + (size_t)i * d, d);
+                }
+            }
+            rm_seq_free(s);
+            rm_batch_free(b);
+            rm_free(tokens);
+            fixture_close(&f);
+        }
+    }
+}
+
 /* Sequences of other lengths beside it, in any order, change nothing; nor do rows beyond one pass. */
 static void test_neighbours(void **state) {
     (void)state;
@@ -86,12 +129,6 @@ static void test_neighbours(void **state) {
         rm_free(logits);
         fixture_close(&f);
     }
-}
-
-static void step(rm_batch *b, rm_seq *s, const int32_t *tokens, int n, float *hidden, size_t d) {
-    rm_feed feed = {.seq = s, .n = n, .tokens = tokens};
-    OK(rm_batch_forward(b, &feed, 1, err));
-    memcpy(hidden, rm_batch_hidden(b, 0), d * sizeof *hidden);
 }
 
 /* Clones go on as if each had computed the past itself, also when the original is gone. */
@@ -143,6 +180,10 @@ static void test_batch_errors(void **state) {
     assert_int_equal(rm_batch_forward(b, &feed, 1, &e), RMAS_E_ARG);
     feed.n = 0;
     assert_int_equal(rm_batch_forward(b, &feed, 1, &e), RMAS_E_ARG);
+    rm_feed twice[] = {{.seq = s, .n = 1, .tokens = f.tokens}, {.seq = s, .n = 1, .tokens = f.tokens}};
+    assert_int_equal(rm_batch_forward(b, twice, 2, &e), RMAS_E_ARG);
+    OK(rm_batch_forward(b, twice, 1, err)); /* refused calls do no harm */
+    assert_int_equal(rm_seq_len(s), 1);
     feed = (rm_feed){.seq = s, .n = f.n, .tokens = f.tokens};
     bool done = false; /* every allocation fails in turn: an error, and the sequence is refused afterwards */
     for (long i = 1; !done && i < 10000; i++) {
@@ -321,9 +362,9 @@ static void test_tape_without_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cuts_and_threads), cmocka_unit_test(test_neighbours),          cmocka_unit_test(test_clones),
-        cmocka_unit_test(test_batch_errors),     cmocka_unit_test(test_gradients),           cmocka_unit_test(test_rollout),
-        cmocka_unit_test(test_ragged_tape),      cmocka_unit_test(test_tape_without_memory),
+        cmocka_unit_test(test_cuts_and_threads), cmocka_unit_test(test_neighbours),   cmocka_unit_test(test_long),
+        cmocka_unit_test(test_clones),           cmocka_unit_test(test_batch_errors), cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_rollout),          cmocka_unit_test(test_ragged_tape),  cmocka_unit_test(test_tape_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
