@@ -21,8 +21,7 @@ static void u32(writer *w, const char *name, int v) { rm_gguf_put_u32(&w->c->met
 static void f32(writer *w, const char *name, double v) { rm_gguf_put_f32(&w->c->meta, key(w, name), (float)v); }
 static void text(rm_conversion *c, const char *k, const char *v) { rm_gguf_put_str(&c->meta, k, v, strlen(v)); }
 
-/* A rotary base: of the layers of `kind` in rope_parameters, or rope_theta of the older spelling. */
-static double rope_base(const rm_conversion *c, const char *kind, const char *old_key, double fallback) {
+double rm_convert_rope_base(const rm_conversion *c, const char *kind, const char *old_key, double fallback) {
     json_t *p = json_object_get(c->text, "rope_parameters"), *own = json_is_object(p) ? json_object_get(p, kind) : NULL;
     json_t *v = json_object_get(json_is_object(own) ? own : p, "rope_theta");
     if (!json_is_number(v)) v = json_object_get(c->text, old_key);
@@ -32,7 +31,7 @@ static double rope_base(const rm_conversion *c, const char *kind, const char *ol
 static void put_rope(writer *w) {
     const rm_conversion *c = w->c;
     const rm_rope *r = &c->cfg.rope[RM_LAYER_FULL];
-    double theta = rope_base(c, "full_attention", "rope_theta", c->family->rope_theta);
+    double theta = rm_convert_rope_base(c, "full_attention", "rope_theta", c->family->rope_theta);
     f32(w, "rope.freq_base", theta);
     /* Linear scaling divides all frequencies by one number, which the table shows at its first entry: 1 / factor. */
     int last = r->n_rot / 2 - 1;
@@ -50,7 +49,7 @@ static rmas_status put_gemma3(writer *w) {
         if (cfg->layer[i] != ((i + 1) % 6 == 0 ? RM_LAYER_FULL : RM_LAYER_SLIDING))
             return rm_fail(w->c->err, RMAS_E_UNSUPPORTED, "%s: GGUF cannot say which layers slide unless every sixth is full (layer %d)", w->c->path,
                            i);
-    f32(w, "rope.freq_base_swa", rope_base(w->c, "sliding_attention", "rope_local_base_freq", 1e4));
+    f32(w, "rope.freq_base_swa", rm_convert_rope_base(w->c, "sliding_attention", "rope_local_base_freq", 1e4));
     u32(w, "attention.sliding_window", cfg->window);
     if (cfg->logit_softcap > 0) f32(w, "final_logit_softcapping", (double)cfg->logit_softcap);
     return RMAS_OK;

@@ -120,10 +120,7 @@ static rmas_status add(rm_conversion *c, const char *prefix, rm_tensor_role role
 static rmas_status add_rope_factors(rm_conversion *c) {
     const rm_rope *r = &c->cfg.rope[RM_LAYER_FULL];
     int n = r->n_rot / 2;
-    double theta = c->family->rope_theta;
-    json_t *p = json_object_get(c->text, "rope_parameters"), *v = json_is_object(p) ? json_object_get(p, "rope_theta") : NULL;
-    if (!json_is_number(v)) v = json_object_get(c->text, "rope_theta");
-    if (json_is_number(v)) theta = json_number_value(v);
+    double theta = rm_convert_rope_base(c, "full_attention", "rope_theta", c->family->rope_theta);
     float *f = rm_array((size_t)n, sizeof *f);
     if (!f) return rm_convert_nomem(c);
     bool one_factor = true;

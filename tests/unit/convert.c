@@ -140,7 +140,7 @@ static const struct {
      "\"head_dim\": 16,"
      "\"intermediate_size\": 96, \"vocab_size\": 272, \"rms_norm_eps\": 1e-6, \"max_position_embeddings\": 512, \"sliding_window\": 4, "
      "\"query_pre_attn_scalar\": 20,"
-     "\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"linear\", \"factor\": 8.0, \"rope_theta\": 1000000.0},"
+     "\"rope_parameters\": {\"full_attention\": {\"rope_type\": \"linear\", \"factor\": 8.0, \"rope_theta\": 500000.0},"
      "\"sliding_attention\": {\"rope_type\": \"default\", \"rope_theta\": 10000.0}}}",
      make_gemma},
     {"qwen3_5_text",
