@@ -20,7 +20,8 @@ typedef struct {
     size_t *train, *held, n_train, n_held;
     rm_trainer trainer;
     rm_batches batches;
-    rm_unroll unroll;
+    rm_unrolls unrolls;
+    int group; /* samples that go together */
     rm_train_options eval_options; /* of the held-out losses: all rounds; the other way of making latents */
     float **copy; /* arrays of a recorded step */
     int n_copy, cap_copy;
@@ -80,7 +81,7 @@ static rmas_status make_samples(outer *u, rmas_error *err) {
 
 /* ---- a batch --------------------------------------------------------------------------------------------------------------------------- */
 
-static json_t *stages_json(const rm_unroll *u) {
+static json_t *stages_json(const rm_unroll *u, const rm_train_style *style) {
     json_t *list = json_array();
     for (int i = 0; i < u->n_run && list; i++) {
         const rm_unroll_run *r = &u->run[i];
@@ -88,19 +89,19 @@ static json_t *stages_json(const rm_unroll *u) {
         json_t *slots = json_object();
         for (int k = 0; k < r->stage->n_slot; k++) {
             int from = r->slot_at[k], to = from + r->slot_rows[k];
-            json_object_set_new(slots, u->team->style.role[r->stage->sender[k]].name, json_pack("[i, i]", from > 0 ? from : 0, to > 0 ? to : 0));
+            json_object_set_new(slots, style->role[r->stage->sender[k]].name, json_pack("[i, i]", from > 0 ? from : 0, to > 0 ? to : 0));
         }
-        json_array_append_new(list, json_pack("{s:i, s:s, s:b, s:i, s:i, s:i, s:o, s:i}", "round", r->round + 1, "role",
-                                              u->team->style.role[r->role].name, "feedback", r->feedback, "length", r->n, "cut_left", r->cut,
-                                              "prompt_len", r->prompt, "slots", slots, "labels", r->n_label));
+        json_array_append_new(list, json_pack("{s:i, s:s, s:b, s:i, s:i, s:i, s:o, s:i}", "round", r->round + 1, "role", style->role[r->role].name,
+                                              "feedback", r->feedback, "length", r->n, "cut_left", r->cut, "prompt_len", r->prompt, "slots", slots,
+                                              "labels", r->n_label));
     }
     return list;
 }
 
-static json_t *ce_json(const rm_unroll *u) {
+static json_t *ce_json(const rm_unroll *u, int rounds) {
     if (u->skipped[0]) return json_null();
     json_t *list = json_array();
-    for (int r = 0; r < u->o->rounds; r++)
+    for (int r = 0; r < rounds; r++)
         if (!isnan(u->ce[r])) json_array_append_new(list, json_real(u->ce[r]));
     return list;
 }
@@ -123,16 +124,16 @@ static rmas_status copy_array(outer *u, rm_arrays *a, const float *data, int row
 }
 
 /* Messages and states of one sample of the batch. */
-static rmas_status record_sample(outer *u, rm_arrays *a, size_t at, rmas_error *err) {
+static rmas_status record_sample(outer *u, rm_arrays *a, const rm_unroll *sample, size_t at, rmas_error *err) {
     const rm_train_style *style = &u->team->style;
     for (int m = 0; m < u->o->rounds * style->n_edge; m++) {
-        const rm_message *q = &u->unroll.message[m];
+        const rm_message *q = &sample->message[m];
         if (q->rows)
             RM_TRY(copy_array(u, a, q->z, q->rows, rm_crew_width(u->team, style->edge[q->edge].to), "message", at, m / style->n_edge,
                               style->edge[q->edge].key, err));
     }
-    for (int i = 0; i < u->unroll.n_run; i++) {
-        const rm_unroll_run *r = &u->unroll.run[i];
+    for (int i = 0; i < sample->n_run; i++) {
+        const rm_unroll_run *r = &sample->run[i];
         if (r->inner)
             RM_TRY(copy_array(u, a, r->hidden, r->all_rows, rm_crew_width(u->team, r->role), "hidden", at, r->round, style->role[r->role].name, err));
     }
@@ -169,24 +170,29 @@ static rmas_status do_batch(void *ctx, int64_t number, json_t *line, rm_arrays *
     json_t *rows = json_array(), *ce = json_array(), *skipped = json_array(), *stages = json_array();
     rmas_status st = RMAS_OK;
     *loss = 0;
-    for (size_t i = 0; i < n && st == RMAS_OK; i++) {
-        size_t row = u->train[rm_batches_at(&u->batches, number * u->o->grad_accum + (int64_t)(i / u->batches.batch), i % u->batches.batch)];
-        json_array_append_new(rows, json_integer((json_int_t)row));
-        st = rm_unroll_forward(&u->unroll, &u->sample[row], true, err);
-        if (st != RMAS_OK) {
-            st = rm_fail_prefix(err, st, "%s: row %zu", u->rows.path, row);
-            break;
+    for (size_t at = 0; at < n && st == RMAS_OK; at += (size_t)u->group) {
+        const rm_outer_sample *sample[RM_UNROLL_MAX];
+        int k = 0;
+        for (; k < u->group && at + (size_t)k < n; k++) {
+            size_t i = at + (size_t)k;
+            size_t row = u->train[rm_batches_at(&u->batches, number * u->o->grad_accum + (int64_t)(i / u->batches.batch), i % u->batches.batch)];
+            json_array_append_new(rows, json_integer((json_int_t)row));
+            sample[k] = &u->sample[row];
         }
-        json_array_append_new(ce, ce_json(&u->unroll));
-        if (u->o->probe) json_array_append_new(stages, stages_json(&u->unroll));
-        if (u->unroll.skipped[0]) {
-            json_array_append_new(skipped, json_pack("[I, s]", (json_int_t)i, u->unroll.skipped));
-            continue;
+        st = rm_unrolls_forward(&u->unrolls, sample, k, true, err);
+        for (int i = 0; i < k && st == RMAS_OK; i++) {
+            const rm_unroll *s = &u->unrolls.v[i];
+            json_array_append_new(ce, ce_json(s, u->o->rounds));
+            if (u->o->probe) json_array_append_new(stages, stages_json(s, &u->team->style));
+            if (s->skipped[0]) {
+                json_array_append_new(skipped, json_pack("[I, s]", (json_int_t)at + i, s->skipped));
+                continue;
+            }
+            counted++;
+            *loss += s->loss;
+            if (arrays) st = record_sample(u, arrays, s, at + (size_t)i, err);
         }
-        counted++;
-        *loss += u->unroll.loss;
-        if (arrays) st = record_sample(u, arrays, i, err);
-        if (st == RMAS_OK) st = rm_unroll_backward(&u->unroll, 1.0 / (double)n, err);
+        if (st == RMAS_OK) st = rm_unrolls_backward(&u->unrolls, 1.0 / (double)n, err);
     }
     json_object_set_new(line, "rows", rows);
     json_object_set_new(line, "ce", ce);
@@ -206,21 +212,26 @@ static rmas_status do_batch(void *ctx, int64_t number, json_t *line, rm_arrays *
 /* ---- held-out rows ------------------------------------------------------------------------------------------------------------------------ */
 
 static rmas_status mean_ce(outer *u, bool rollout, json_t *line, const char *name, double *final, rmas_error *err) {
-    const rm_train_options *before = u->unroll.o;
+    const rm_train_options *before = u->unrolls.o;
     double sum[RM_TRAIN_MAX_ROUNDS] = {0};
     size_t n = 0;
     u->eval_options = *u->o;
     u->eval_options.final_only = false;
     u->eval_options.rollout = u->eval_options.rollout_feedback = rollout;
-    u->unroll.o = &u->eval_options;
+    u->unrolls.o = &u->eval_options;
     rmas_status st = RMAS_OK;
-    for (size_t i = 0; i < u->n_held && st == RMAS_OK; i++) {
-        st = rm_unroll_forward(&u->unroll, &u->sample[u->held[i]], false, err);
-        if (st != RMAS_OK || u->unroll.skipped[0]) continue;
-        for (int r = 0; r < u->o->rounds; r++) sum[r] += u->unroll.ce[r];
-        n++;
+    for (size_t at = 0; at < u->n_held && st == RMAS_OK; at += (size_t)u->group) {
+        const rm_outer_sample *sample[RM_UNROLL_MAX];
+        int k = 0;
+        for (; k < u->group && at + (size_t)k < u->n_held; k++) sample[k] = &u->sample[u->held[at + (size_t)k]];
+        st = rm_unrolls_forward(&u->unrolls, sample, k, false, err);
+        for (int i = 0; i < k && st == RMAS_OK; i++) {
+            const rm_unroll *s = &u->unrolls.v[i];
+            for (int r = 0; r < u->o->rounds && !s->skipped[0]; r++) sum[r] += s->ce[r];
+            n += !s->skipped[0];
+        }
     }
-    u->unroll.o = before;
+    u->unrolls.o = before;
     if (st != RMAS_OK) return st;
     json_t *list = json_array();
     for (int r = 0; r < u->o->rounds && n; r++) json_array_append_new(list, json_real(sum[r] / (double)n));
@@ -353,8 +364,9 @@ static rmas_status prepare(outer *u, rmas_error *err) {
     return o->probe ? write_init(u, err) : RMAS_OK;
 }
 
-/* The tape of the longest pass, what all rounds keep of it, and the links with their gradients by round and moments. */
-static rmas_status enough_memory(const outer *u, rmas_error *err) {
+/* The tape of the longest pass, what all rounds keep of it, and the links with their gradients by round and moments. As many
+ * samples go together as half of the free memory holds: the numbers do not depend on it. */
+static rmas_status enough_memory(outer *u, rmas_error *err) {
     const rm_train_style *style = &u->team->style;
     size_t tape = 0, kept = 0, links = 0;
     int64_t sent = u->o->rollout ? u->o->latent_length : u->o->max_latent > 0 ? u->o->max_latent : u->o->max_length;
@@ -368,13 +380,18 @@ static rmas_status enough_memory(const outer *u, rmas_error *err) {
                 if (n > longest) longest = n;
             }
         if (longest > (size_t)u->o->max_length) longest = (size_t)u->o->max_length;
-        size_t one = longest * (((size_t)rm_model_config(m)->n_layer + 8) * d * sizeof(float) + 2 * rm_seq_bytes_per_token(m)) +
-                     (longest / 64 + 2) * rm_seq_bytes_fixed(m);
-        tape += one;
+        tape += longest * (((size_t)rm_model_config(m)->n_layer + 8) * d * sizeof(float) + 2 * rm_seq_bytes_per_token(m)) +
+                (longest / 64 + 2) * rm_seq_bytes_fixed(m);
         kept += (size_t)u->o->rounds * longest * d * 3 * sizeof(float);
     }
     for (int e = 0; e < u->trainer.n; e++) links += rm_link_n_value(u->trainer.v[e].link) * (size_t)(u->o->rounds + 4) * sizeof(float);
-    return rm_crew_memory(u->team, tape + kept + links, u->o->memory_limit, "less --max_length or --num_recursive_rounds, or smaller models", err);
+    RM_TRY(rm_crew_memory(u->team, tape + kept + links, u->o->memory_limit, "less --max_length or --num_recursive_rounds, or smaller models", err));
+    int64_t most = u->o->batch_size * u->o->grad_accum > (int64_t)u->n_held ? u->o->batch_size * u->o->grad_accum : (int64_t)u->n_held;
+    u->group = 1;
+    while (u->group < RM_UNROLL_MAX && u->group < most &&
+           rm_crew_memory(u->team, 2 * ((size_t)u->group + 1) * (tape + kept) + links, u->o->memory_limit, "", NULL) == RMAS_OK)
+        u->group++;
+    return RMAS_OK;
 }
 
 static rmas_status run(outer *u, rmas_error *err) {
@@ -382,7 +399,7 @@ static rmas_status run(outer *u, rmas_error *err) {
     RM_TRY(prepare(u, err));
     if (o->max_steps == 0) return o->probe ? RMAS_OK : rm_fail(err, RMAS_E_ARG, "--max_steps 0 makes sense with --probe only");
     RM_TRY(rm_batches_init(&u->batches, u->n_train, (size_t)o->batch_size, o->shuffle, (uint64_t)o->seed, err));
-    RM_TRY(rm_unroll_init(&u->unroll, u->team, o, &u->trainer, err));
+    RM_TRY(rm_unrolls_init(&u->unrolls, u->team, o, &u->trainer, err));
     int64_t per_epoch = (int64_t)(u->batches.n / u->batches.batch);
     u->trainer.total = o->max_steps > 0 ? o->max_steps : o->epochs * per_epoch / o->grad_accum;
     rm_loop_say(o, false, "%zu rows to train on, %zu held out; %lld steps of %lld rows, %d rounds", u->n_train, u->n_held,
@@ -413,7 +430,7 @@ static void begin(outer *u, rm_crew *t, const rm_train_options *o) {
 }
 
 static void finish(outer *u) {
-    rm_unroll_free(&u->unroll);
+    rm_unrolls_free(&u->unrolls);
     for (size_t i = 0; u->sample && i < u->n_sample; i++) rm_outer_sample_free(&u->sample[i]);
     recorded(u);
     rm_free(u->copy);
@@ -442,8 +459,8 @@ static rmas_status moved_loss(outer *u, int e, const float *saved, const float *
     float *v = rm_link_values(l);
     for (size_t k = 0; k < rm_link_n_value(l); k++) v[k] = (float)((double)saved[k] + h * (double)direction[k]);
     RM_TRY(rm_link_changed(l, err));
-    RM_TRY(rm_unroll_forward(&u->unroll, s, false, err));
-    *loss = u->unroll.loss;
+    RM_TRY(rm_unrolls_forward(&u->unrolls, &s, 1, false, err));
+    *loss = u->unrolls.v[0].loss;
     memcpy(v, saved, rm_link_n_value(l) * sizeof *v);
     return rm_link_changed(l, err);
 }
@@ -484,16 +501,17 @@ static rmas_status check_link(outer *u, int e, const rm_outer_sample *s, double 
 
 static rmas_status check(outer *u, rmas_error *err) {
     RM_TRY(prepare(u, err));
-    RM_TRY(rm_unroll_init(&u->unroll, u->team, u->o, &u->trainer, err));
+    RM_TRY(rm_unrolls_init(&u->unrolls, u->team, u->o, &u->trainer, err));
     double worst = 0;
     size_t row = 0;
     while (row < u->n_sample && u->sample[row].skipped) row++;
     if (row == u->n_sample) return rm_fail(err, RMAS_E_ARG, "%s: no row counts", u->rows.path);
     rm_trainer_zero(&u->trainer);
-    RM_TRY(rm_unroll_forward(&u->unroll, &u->sample[row], true, err));
-    if (u->unroll.skipped[0]) return rm_fail(err, RMAS_E_ARG, "%s: row %zu does not count: %s", u->rows.path, row, u->unroll.skipped);
-    rm_loop_say(u->o, false, "row %zu: loss %.6f", row, u->unroll.loss);
-    RM_TRY(rm_unroll_backward(&u->unroll, 1, err));
+    const rm_outer_sample *sample = &u->sample[row];
+    RM_TRY(rm_unrolls_forward(&u->unrolls, &sample, 1, true, err));
+    if (u->unrolls.v[0].skipped[0]) return rm_fail(err, RMAS_E_ARG, "%s: row %zu does not count: %s", u->rows.path, row, u->unrolls.v[0].skipped);
+    rm_loop_say(u->o, false, "row %zu: loss %.6f", row, u->unrolls.v[0].loss);
+    RM_TRY(rm_unrolls_backward(&u->unrolls, 1, err));
     json_t *norms = json_object();
     sum_parts(u, norms, 1);
     json_decref(norms);

@@ -7,37 +7,41 @@
 
 static rmas_status no_memory(rmas_error *err) { return rm_fail(err, RMAS_E_NOMEM, "out of memory for a training sample"); }
 
-static void forget(rm_unroll *u) {
+static void forget(const rm_unrolls *s, rm_unroll *u) {
     for (int i = 0; i < u->n_run; i++) {
         rm_free(u->run[i].hidden);
         rm_free(u->run[i].inner);
         rm_free(u->run[i].d_ce);
     }
     u->n_run = 0;
-    for (int i = 0; u->message && i < u->o->rounds * u->team->style.n_edge; i++) {
+    for (int i = 0; u->message && i < s->o->rounds * s->team->style.n_edge; i++) {
         rm_free(u->message[i].z);
         rm_free(u->message[i].dz);
         u->message[i] = (rm_message){0};
     }
 }
 
-rmas_status rm_unroll_init(rm_unroll *u, rm_crew *t, const rm_train_options *o, rm_trainer *trainer, rmas_error *err) {
-    *u = (rm_unroll){.team = t, .o = o, .trainer = trainer};
-    u->cap_run = o->rounds * (t->style.n_role + 1);
-    u->message = rm_calloc((size_t)(o->rounds * t->style.n_edge), sizeof *u->message);
-    u->run = rm_calloc((size_t)u->cap_run, sizeof *u->run);
-    return u->message && u->run ? RMAS_OK : no_memory(err);
+rmas_status rm_unrolls_init(rm_unrolls *u, rm_crew *t, const rm_train_options *o, rm_trainer *trainer, rmas_error *err) {
+    *u = (rm_unrolls){.team = t, .o = o, .trainer = trainer};
+    for (int i = 0; i < RM_UNROLL_MAX; i++) {
+        u->v[i].message = rm_calloc((size_t)(o->rounds * t->style.n_edge), sizeof *u->v[i].message);
+        u->v[i].run = rm_calloc((size_t)(o->rounds * (t->style.n_role + 1)), sizeof *u->v[i].run);
+        if (!u->v[i].message || !u->v[i].run) return no_memory(err);
+    }
+    return RMAS_OK;
 }
 
-void rm_unroll_free(rm_unroll *u) {
-    if (u->run && u->message) forget(u);
+void rm_unrolls_free(rm_unrolls *u) {
+    for (int i = 0; i < RM_UNROLL_MAX; i++) {
+        if (u->v[i].run && u->v[i].message) forget(u, &u->v[i]);
+        rm_free(u->v[i].run);
+        rm_free(u->v[i].message);
+    }
     for (int r = 0; r < RM_TRAIN_ROLES; r++) rm_tape_free(u->tape[r]);
-    rm_free(u->run);
-    rm_free(u->message);
-    *u = (rm_unroll){0};
+    *u = (rm_unrolls){0};
 }
 
-static int width(const rm_unroll *u, int role) { return rm_crew_width(u->team, role); }
+static int width(const rm_unrolls *s, int role) { return rm_crew_width(s->team, role); }
 
 /* ---- the sequence of a run --------------------------------------------------------------------------------------------------------- */
 
@@ -55,8 +59,8 @@ static void sequence_free(sequence *s) {
 }
 
 /* The message that fills slot i: of this round, or of the round before. */
-static rm_message *message_for(rm_unroll *u, const rm_unroll_run *r, int sender) {
-    const rm_train_style *style = &u->team->style;
+static rm_message *message_for(const rm_unrolls *s, rm_unroll *u, const rm_unroll_run *r, int sender) {
+    const rm_train_style *style = &s->team->style;
     for (int e = 0; e < style->n_edge; e++) {
         if (style->edge[e].from != sender || style->edge[e].to != r->role) continue;
         int round = r->round - (style->edge[e].feedback ? 1 : 0);
@@ -66,23 +70,23 @@ static rm_message *message_for(rm_unroll *u, const rm_unroll_run *r, int sender)
 }
 
 /* Lengths, places of the slots, and the cut on the left. */
-static rmas_status measure(rm_unroll *u, rm_unroll_run *r, rmas_error *err) {
+static rmas_status measure(const rm_unrolls *s, rm_unroll *u, rm_unroll_run *r, rmas_error *err) {
     const rm_train_stage *st = r->stage;
     int at = 0, rows = 0;
     for (int i = 0; i <= st->n_slot; i++) {
         at += r->rollout ? st->prompt_piece[i].n : st->piece[i].n;
         if (i == st->n_slot) break;
-        rm_message *m = message_for(u, r, st->sender[i]);
+        rm_message *m = message_for(s, u, r, st->sender[i]);
         if (!m || m->rows == 0)
             return rm_fail(err, RMAS_E_ARG, "the %s's prompt has a slot for the %s, which no link fills in round %d",
-                           u->team->style.role[r->role].name, u->team->style.role[st->sender[i]].name, r->round + 1);
+                           s->team->style.role[r->role].name, s->team->style.role[st->sender[i]].name, r->round + 1);
         r->slot_at[i] = at;
         r->slot_rows[i] = m->rows;
         r->slot_message[i] = m;
         at += m->rows;
         rows += m->rows;
     }
-    int64_t over = at - u->o->max_length;
+    int64_t over = at - s->o->max_length;
     r->cut = over > 0 && !r->rollout ? (int)over : 0;
     r->n = at - r->cut;
     r->prompt = st->n_prompt + rows - r->cut;
@@ -92,9 +96,9 @@ static rmas_status measure(rm_unroll *u, rm_unroll_run *r, rmas_error *err) {
     return RMAS_OK;
 }
 
-static rmas_status build(const rm_unroll *u, const rm_unroll_run *r, int extra, sequence *s, rmas_error *err) {
+static rmas_status build(const rm_unrolls *set, const rm_unroll_run *r, int extra, sequence *s, rmas_error *err) {
     const rm_train_stage *st = r->stage;
-    size_t d = (size_t)width(u, r->role);
+    size_t d = (size_t)width(set, r->role);
     *s = (sequence){.n = r->n};
     s->token = rm_array((size_t)(r->n + extra) + 1, sizeof *s->token);
     s->embed = st->n_slot || extra ? rm_array((size_t)(r->n + extra) * d + 1, sizeof *s->embed) : NULL;
@@ -120,104 +124,137 @@ static rmas_status build(const rm_unroll *u, const rm_unroll_run *r, int extra, 
 
 /* ---- forward ------------------------------------------------------------------------------------------------------------------------- */
 
-static rmas_status teacher_forced(rm_unroll *u, rm_unroll_run *r, bool with_loss, bool gradients, rmas_error *err) {
-    size_t d = (size_t)width(u, r->role);
-    rm_model *m = rm_crew_model(u->team, r->role);
-    sequence s;
-    RM_TRY(build(u, r, 0, &s, err));
-    float *hidden = rm_array((size_t)r->n * d + 1, sizeof(float));
-    rm_feed feed = {.n = r->n, .tokens = s.token, .embeds = s.embed};
-    rmas_status st = hidden ? rm_seq_new(&feed.seq, m, err) : no_memory(err);
-    if (st == RMAS_OK) st = rm_batch_forward_tap(rm_crew_batch(u->team, r->role), &feed, 1, &(rm_tap){.hidden = hidden}, err);
-    rm_seq_free(feed.seq);
-    if (st == RMAS_OK && with_loss) {
+static rm_unroll_run *last_run(rm_unroll *u) { return &u->run[u->n_run - 1]; }
+
+/* What a teacher-forced pass gives to one sample: its loss and the states that can be sent. */
+static rmas_status take_states(const rm_unrolls *s, rm_unroll_run *r, const float *hidden, const int32_t *token, bool with_loss, bool gradients,
+                               rmas_error *err) {
+    size_t d = (size_t)width(s, r->role);
+    if (with_loss) {
         /* row t predicts token t + 1: the rows from one before the first label on */
         r->ce_at = r->prompt > 0 ? r->prompt - 1 : 0;
         r->ce_rows = r->n_label > 0 ? r->n - 1 - r->ce_at : 0;
         double sum = 0;
         int count = r->ce_rows;
-        if (gradients && r->weight > 0 && count) {
-            r->d_ce = rm_array((size_t)count * d, sizeof(float));
-            if (!r->d_ce) st = no_memory(err);
-        }
-        if (st == RMAS_OK && count)
-            st = rm_cross_entropy(m, hidden + (size_t)r->ce_at * d, s.token + r->ce_at + 1, count, (float)(r->weight / count), &sum, &count, r->d_ce,
-                                  err);
+        if (gradients && r->weight > 0 && count && !(r->d_ce = rm_array((size_t)count * d, sizeof(float)))) return no_memory(err);
+        if (count)
+            RM_TRY(rm_cross_entropy(rm_crew_model(s->team, r->role), hidden + (size_t)r->ce_at * d, token + r->ce_at + 1, count,
+                                    (float)(r->weight / count), &sum, &count, r->d_ce, err));
         r->ce = sum / count; /* no labels: not a number, as in the reference */
     }
-    if (st == RMAS_OK && r->n_label) {
+    if (r->n_label) {
         r->all_rows = r->n_label;
-        r->hidden = rm_array((size_t)r->n_label * d, sizeof(float));
-        if (r->hidden)
-            memcpy(r->hidden, hidden + (size_t)r->prompt * d, (size_t)r->n_label * d * sizeof(float));
-        else
-            st = no_memory(err);
+        if (!(r->hidden = rm_array((size_t)r->n_label * d, sizeof(float)))) return no_memory(err);
+        memcpy(r->hidden, hidden + (size_t)r->prompt * d, (size_t)r->n_label * d * sizeof(float));
     }
     r->rows = r->all_rows;
-    if (u->o->max_latent > 0 && r->rows > u->o->max_latent) r->rows = (int)u->o->max_latent;
-    rm_free(hidden);
-    sequence_free(&s);
-    return st;
+    if (s->o->max_latent > 0 && r->rows > s->o->max_latent) r->rows = (int)s->o->max_latent;
+    return RMAS_OK;
 }
 
-static rmas_status roll_out(rm_unroll *u, rm_unroll_run *r, rmas_error *err) {
-    size_t d = (size_t)width(u, r->role);
-    int m = (int)u->o->latent_length;
-    rm_batch *b = rm_crew_batch(u->team, r->role);
-    const rm_link *inner = u->team->agent[r->role].inner;
-    r->rows = r->all_rows = m;
-    r->hidden = rm_array((size_t)m * d, sizeof(float));
-    r->inner = rm_array((size_t)m * d, sizeof(float));
-    sequence s = {0};
-    rm_feed feed = {0};
-    rmas_status st = r->hidden && r->inner ? build(u, r, 0, &s, err) : no_memory(err);
-    if (st == RMAS_OK) st = rm_seq_new(&feed.seq, rm_crew_model(u->team, r->role), err);
-    feed.n = r->n;
-    feed.tokens = s.token;
-    feed.embeds = s.embed;
-    for (int t = 0; t < m && st == RMAS_OK; t++) {
-        st = rm_batch_forward(b, &feed, 1, err);
-        if (st != RMAS_OK) break;
-        float *h = r->hidden + (size_t)t * d, *e = r->inner + (size_t)t * d;
-        memcpy(h, rm_batch_hidden(b, 0), d * sizeof(float));
-        st = rm_link_apply(inner, h, 1, e, err);
-        feed.n = 1;
-        feed.tokens = NULL;
-        feed.embeds = e;
-    }
-    rm_seq_free(feed.seq);
-    sequence_free(&s);
-    return st;
-}
+/* Sequences of the last runs of some samples, with nothing computed yet. */
+typedef struct {
+    sequence seq[RM_UNROLL_MAX];
+    rm_feed feed[RM_UNROLL_MAX];
+    size_t rows;
+} feeding;
 
-/* States -> messages along every link of the sender. */
-static rmas_status send(rm_unroll *u, rm_unroll_run *r, bool gradients, rmas_error *err) {
-    const rm_train_style *style = &u->team->style;
-    size_t d = (size_t)width(u, r->role);
-    if (!r->inner) {
-        r->inner = rm_array((size_t)r->rows * d, sizeof(float));
-        if (!r->inner) return no_memory(err);
-        RM_TRY(rm_link_apply(u->team->agent[r->role].inner, r->hidden, r->rows, r->inner, err));
-    }
-    for (int e = 0; e < style->n_edge; e++) {
-        if (style->edge[e].from != r->role) continue;
-        if (style->edge[e].feedback && r->round + 1 == u->o->rounds) continue; /* nobody would read it */
-        rm_message *m = &u->message[r->round * style->n_edge + e];
-        size_t cells = (size_t)r->rows * (size_t)width(u, style->edge[e].to);
-        *m = (rm_message){.edge = e, .rows = r->rows, .z = rm_array(cells, sizeof(float)), .dz = gradients ? rm_calloc(cells, sizeof(float)) : NULL};
-        if (!m->z || (gradients && !m->dz)) return no_memory(err);
-        RM_TRY(rm_link_apply(u->trainer->v[e].link, r->inner, r->rows, m->z, err));
+static rmas_status feeding_make(feeding *f, const rm_unrolls *s, rm_unroll *const *u, int n, rmas_error *err) {
+    *f = (feeding){0};
+    for (int i = 0; i < n; i++) {
+        const rm_unroll_run *r = last_run(u[i]);
+        RM_TRY(build(s, r, 0, &f->seq[i], err));
+        f->feed[i] = (rm_feed){.n = r->n, .tokens = f->seq[i].token, .embeds = f->seq[i].embed};
+        f->rows += (size_t)r->n;
+        RM_TRY(rm_seq_new(&f->feed[i].seq, rm_crew_model(s->team, r->role), err));
     }
     return RMAS_OK;
 }
 
-static rmas_status new_run(rm_unroll *u, int round, int role, bool rollout, rm_unroll_run **out, rmas_error *err) {
+static void feeding_free(feeding *f) {
+    for (int i = 0; i < RM_UNROLL_MAX; i++) {
+        sequence_free(&f->seq[i]);
+        rm_seq_free(f->feed[i].seq);
+    }
+}
+
+static rmas_status teacher_forced(const rm_unrolls *s, rm_unroll *const *u, int n, int role, bool with_loss, bool gradients, rmas_error *err) {
+    size_t d = (size_t)width(s, role), at = 0;
+    feeding f;
+    rmas_status st = feeding_make(&f, s, u, n, err);
+    float *hidden = st == RMAS_OK ? rm_array(f.rows * d + 1, sizeof(float)) : NULL;
+    if (st == RMAS_OK && !hidden) st = no_memory(err);
+    if (st == RMAS_OK) st = rm_batch_forward_tap(rm_crew_batch(s->team, role), f.feed, n, &(rm_tap){.hidden = hidden}, err);
+    for (int i = 0; i < n && st == RMAS_OK; i++) {
+        st = take_states(s, last_run(u[i]), hidden + at * d, f.seq[i].token, with_loss, gradients, err);
+        at += (size_t)last_run(u[i])->n;
+    }
+    rm_free(hidden);
+    feeding_free(&f);
+    return st;
+}
+
+/* h_1 at the end of the prompt, e_t = I(h_t), h_(t+1) = H(e_t): all samples in step. */
+static rmas_status roll_out(const rm_unrolls *s, rm_unroll *const *u, int n, int role, rmas_error *err) {
+    size_t d = (size_t)width(s, role);
+    int m = (int)s->o->latent_length;
+    rm_batch *b = rm_crew_batch(s->team, role);
+    feeding f;
+    rmas_status st = feeding_make(&f, s, u, n, err);
+    float *h = rm_array((size_t)n * d, sizeof(float)), *e = rm_array((size_t)n * d, sizeof(float));
+    if (st == RMAS_OK && (!h || !e)) st = no_memory(err);
+    for (int i = 0; i < n && st == RMAS_OK; i++) {
+        rm_unroll_run *r = last_run(u[i]);
+        r->rows = r->all_rows = m;
+        r->hidden = rm_array((size_t)m * d, sizeof(float));
+        r->inner = rm_array((size_t)m * d, sizeof(float));
+        if (!r->hidden || !r->inner) st = no_memory(err);
+    }
+    for (int t = 0; t < m && st == RMAS_OK; t++) {
+        st = rm_batch_forward(b, f.feed, n, err);
+        for (int i = 0; i < n && st == RMAS_OK; i++) memcpy(h + (size_t)i * d, rm_batch_hidden(b, i), d * sizeof(float));
+        if (st == RMAS_OK) st = rm_link_apply(s->team->agent[role].inner, h, n, e, err);
+        for (int i = 0; i < n && st == RMAS_OK; i++) {
+            rm_unroll_run *r = last_run(u[i]);
+            memcpy(r->hidden + (size_t)t * d, h + (size_t)i * d, d * sizeof(float));
+            memcpy(r->inner + (size_t)t * d, e + (size_t)i * d, d * sizeof(float));
+            f.feed[i] = (rm_feed){.seq = f.feed[i].seq, .n = 1, .embeds = r->inner + (size_t)t * d};
+        }
+    }
+    rm_free(h);
+    rm_free(e);
+    feeding_free(&f);
+    return st;
+}
+
+/* States -> messages along every link of the sender. */
+static rmas_status send(const rm_unrolls *s, rm_unroll *u, bool gradients, rmas_error *err) {
+    const rm_train_style *style = &s->team->style;
+    rm_unroll_run *r = last_run(u);
+    size_t d = (size_t)width(s, r->role);
+    if (!r->inner) {
+        r->inner = rm_array((size_t)r->rows * d, sizeof(float));
+        if (!r->inner) return no_memory(err);
+        RM_TRY(rm_link_apply(s->team->agent[r->role].inner, r->hidden, r->rows, r->inner, err));
+    }
+    for (int e = 0; e < style->n_edge; e++) {
+        if (style->edge[e].from != r->role) continue;
+        if (style->edge[e].feedback && r->round + 1 == s->o->rounds) continue; /* nobody would read it */
+        rm_message *m = &u->message[r->round * style->n_edge + e];
+        size_t cells = (size_t)r->rows * (size_t)width(s, style->edge[e].to);
+        *m = (rm_message){.edge = e, .rows = r->rows, .z = rm_array(cells, sizeof(float)), .dz = gradients ? rm_calloc(cells, sizeof(float)) : NULL};
+        if (!m->z || (gradients && !m->dz)) return no_memory(err);
+        RM_TRY(rm_link_apply(s->trainer->v[e].link, r->inner, r->rows, m->z, err));
+    }
+    return RMAS_OK;
+}
+
+static rmas_status new_run(const rm_unrolls *s, rm_unroll *u, int round, int role, bool rollout, rmas_error *err) {
     rm_unroll_run *r = &u->run[u->n_run++];
-    bool feedback = round > 0 && rm_train_has_feedback(&u->team->style, role);
+    bool feedback = round > 0 && rm_train_has_feedback(&s->team->style, role);
     *r = (rm_unroll_run){
         .round = round, .role = role, .feedback = feedback, .rollout = rollout, .stage = &u->sample->stage[role][feedback], .ce = NAN};
-    *out = r;
-    return measure(u, r, err);
+    return measure(s, u, r, err);
 }
 
 /* The share of a round's cross-entropy in the loss of the sample. */
@@ -226,64 +263,86 @@ static double round_weight(const rm_train_options *o, int round) {
     return o->final_only ? 0 : o->non_last_weight / (o->rounds - 1);
 }
 
-/* One role in one round. *skip is set where the sample does not count. */
-static rmas_status visit(rm_unroll *u, int round, int role, bool gradients, rmas_error *err) {
-    const rm_train_options *o = u->o;
-    const char *name = u->team->style.role[role].name;
-    bool last = role == u->team->style.n_role - 1, final = last && round == o->rounds - 1, rolls = last ? o->rollout_feedback : o->rollout;
-    bool loss = last && (!o->rollout || !o->final_only || final); /* teacher forcing reports the losses of all rounds */
-    rm_unroll_run *r = NULL;
-    if (loss || (!rolls && !final)) {
-        RM_TRY(new_run(u, round, role, false, &r, err));
-        r->weight = loss ? round_weight(o, round) : 0;
-        RM_TRY(teacher_forced(u, r, loss, gradients, err));
-        if (loss) {
-            u->ce[round] = r->ce;
-            if (!isfinite(r->ce)) {
-                snprintf(u->skipped, sizeof u->skipped, "the loss of round %d is not finite", round + 1);
-                return RMAS_OK;
-            }
-            if (r->weight > 0) u->loss += r->weight * r->ce;
-        }
-        if (final) return RMAS_OK;
-    }
-    if (rolls) {
-        RM_TRY(new_run(u, round, role, true, &r, err));
-        if (r->n + o->latent_length - 1 > o->max_length) {
-            u->n_run--;
-            snprintf(u->skipped, sizeof u->skipped, "the %s's prompt and latents are longer than max_length", name);
-            return RMAS_OK;
-        }
-        RM_TRY(roll_out(u, r, err));
-    } else if (r->rows == 0) {
-        snprintf(u->skipped, sizeof u->skipped, "%s has no assistant tokens", name);
-        return RMAS_OK;
-    }
-    return send(u, r, gradients, err);
+/* The samples that still count. */
+static int living(rm_unrolls *s, rm_unroll **u) {
+    int n = 0;
+    for (int i = 0; i < s->n; i++)
+        if (!s->v[i].skipped[0]) u[n++] = &s->v[i];
+    return n;
 }
 
-rmas_status rm_unroll_forward(rm_unroll *u, const rm_outer_sample *sample, bool gradients, rmas_error *err) {
-    forget(u);
-    u->sample = sample;
-    u->loss = 0;
-    u->skipped[0] = 0;
-    for (int r = 0; r < RM_TRAIN_MAX_ROUNDS; r++) u->ce[r] = NAN;
-    if (sample->skipped) {
-        snprintf(u->skipped, sizeof u->skipped, "%s", sample->skipped);
-        return RMAS_OK;
+/* One role in one round, of all samples. `skipped` is set where one does not count. */
+static rmas_status visit(rm_unrolls *s, int round, int role, bool gradients, rmas_error *err) {
+    const rm_train_options *o = s->o;
+    const char *name = s->team->style.role[role].name;
+    bool last = role == s->team->style.n_role - 1, final = last && round == o->rounds - 1, rolls = last ? o->rollout_feedback : o->rollout;
+    bool loss = last && (!o->rollout || !o->final_only || final); /* teacher forcing reports the losses of all rounds */
+    rm_unroll *u[RM_UNROLL_MAX];
+    int n = living(s, u);
+    if (n && (loss || (!rolls && !final))) {
+        for (int i = 0; i < n; i++) {
+            RM_TRY(new_run(s, u[i], round, role, false, err));
+            last_run(u[i])->weight = loss ? round_weight(o, round) : 0;
+        }
+        RM_TRY(teacher_forced(s, u, n, role, loss, gradients, err));
+        for (int i = 0; i < n && loss; i++) {
+            const rm_unroll_run *r = last_run(u[i]);
+            u[i]->ce[round] = r->ce;
+            if (!isfinite(r->ce))
+                snprintf(u[i]->skipped, sizeof u[i]->skipped, "the loss of round %d is not finite", round + 1);
+            else if (r->weight > 0)
+                u[i]->loss += r->weight * r->ce;
+        }
     }
-    for (int round = 0; round < u->o->rounds; round++)
-        for (int role = 0; role < u->team->style.n_role && !u->skipped[0]; role++) RM_TRY(visit(u, round, role, gradients, err));
+    if (final) return RMAS_OK;
+    n = living(s, u);
+    for (int i = 0; i < n && rolls; i++) {
+        RM_TRY(new_run(s, u[i], round, role, true, err));
+        if (last_run(u[i])->n + o->latent_length - 1 <= o->max_length) continue;
+        u[i]->n_run--;
+        snprintf(u[i]->skipped, sizeof u[i]->skipped, "the %s's prompt and latents are longer than max_length", name);
+    }
+    for (int i = 0; i < n && !rolls; i++)
+        if (last_run(u[i])->rows == 0) snprintf(u[i]->skipped, sizeof u[i]->skipped, "%s has no assistant tokens", name);
+    n = living(s, u);
+    if (n && rolls) RM_TRY(roll_out(s, u, n, role, err));
+    for (int i = 0; i < n; i++) RM_TRY(send(s, u[i], gradients, err));
+    return RMAS_OK;
+}
+
+rmas_status rm_unrolls_forward(rm_unrolls *s, const rm_outer_sample *const *sample, int n, bool gradients, rmas_error *err) {
+    for (int i = 0; i < s->n; i++) forget(s, &s->v[i]);
+    s->n = n;
+    for (int i = 0; i < n; i++) {
+        rm_unroll *u = &s->v[i];
+        u->sample = sample[i];
+        u->loss = 0;
+        snprintf(u->skipped, sizeof u->skipped, "%s", sample[i]->skipped ? sample[i]->skipped : "");
+        for (int r = 0; r < RM_TRAIN_MAX_ROUNDS; r++) u->ce[r] = NAN;
+    }
+    for (int round = 0; round < s->o->rounds; round++)
+        for (int role = 0; role < s->team->style.n_role; role++) RM_TRY(visit(s, round, role, gradients, err));
     return RMAS_OK;
 }
 
 /* ---- backward ------------------------------------------------------------------------------------------------------------------------ */
 
-static rmas_status tape_of(rm_unroll *u, int role, rm_tape **out, rmas_error *err) {
-    int owner = u->team->agent[role].same_as;
-    if (!u->tape[owner]) RM_TRY(rm_tape_new(&u->tape[owner], rm_crew_model(u->team, role), err));
-    *out = u->tape[owner];
-    return rm_tape_begin(*out, 1, NULL, err);
+/* One run of some samples in the backward pass. */
+typedef struct {
+    const rm_unroll_run *run[RM_UNROLL_MAX];
+    int first[RM_UNROLL_MAX]; /* the first row in a slot: rows before it need no gradient */
+    float *d_sent[RM_UNROLL_MAX]; /* gradient with respect to the states that were sent; NULL: none were */
+    float *grad[RM_UNROLL_MAX]; /* rows from `first` on, and room for one step's rows behind them */
+    sequence seq[RM_UNROLL_MAX];
+    int n;
+} back;
+
+static void back_free(back *b) {
+    for (int i = 0; i < b->n; i++) {
+        rm_free(b->d_sent[i]);
+        rm_free(b->grad[i]);
+        sequence_free(&b->seq[i]);
+    }
 }
 
 /* The first row that a message stands in, n if none (all cut away). */
@@ -311,103 +370,145 @@ static void to_messages(const rm_unroll_run *r, const float *d_embeds, int first
 
 /* Gradient with respect to the states that were sent (d_hidden, unless NULL), through the links; those of the outer links go to
  * their round's part. */
-static rmas_status through_links(rm_unroll *u, const rm_unroll_run *r, float *d_hidden, rmas_error *err) {
-    const rm_train_style *style = &u->team->style;
-    size_t d = (size_t)width(u, r->role), cells = (size_t)r->rows * d;
+static rmas_status through_links(const rm_unrolls *s, const rm_unroll *u, const rm_unroll_run *r, float *d_hidden, rmas_error *err) {
+    const rm_train_style *style = &s->team->style;
+    size_t d = (size_t)width(s, r->role), cells = (size_t)r->rows * d;
     float *sum = rm_calloc(cells + 1, sizeof(float)), *one = rm_array(cells + 1, sizeof(float));
     rmas_status st = sum && one ? RMAS_OK : no_memory(err);
     for (int e = 0; e < style->n_edge && st == RMAS_OK; e++) {
-        rm_message *m = &u->message[r->round * style->n_edge + e];
+        const rm_message *m = &u->message[r->round * style->n_edge + e];
         if (style->edge[e].from != r->role || m->rows == 0) continue;
-        rm_trainee *v = &u->trainer->v[e];
+        rm_trainee *v = &s->trainer->v[e];
         v->used = true;
         st = rm_link_backward(v->link, r->inner, r->rows, m->dz, one, v->part[r->round], err);
         for (size_t k = 0; k < cells && st == RMAS_OK; k++) sum[k] += one[k];
     }
-    if (st == RMAS_OK && d_hidden) st = rm_link_backward(u->team->agent[r->role].inner, r->hidden, r->rows, sum, d_hidden, NULL, err);
+    if (st == RMAS_OK && d_hidden) st = rm_link_backward(s->team->agent[r->role].inner, r->hidden, r->rows, sum, d_hidden, NULL, err);
     rm_free(sum);
     rm_free(one);
     return st;
 }
 
-static rmas_status backward_text(rm_unroll *u, const rm_unroll_run *r, const float *d_sent, rmas_error *err) {
-    size_t d = (size_t)width(u, r->role);
-    int first = first_slot_row(r), n = r->n - first;
-    if (n <= 0) return RMAS_OK;
-    sequence s;
-    RM_TRY(build(u, r, 0, &s, err));
-    float *g = rm_calloc((size_t)n * d, sizeof(float));
+/* The runs on a tape, pushed whole; extra: rows of fed embeddings after the prompt. */
+static rmas_status push_all(rm_unrolls *s, back *b, int extra, rm_tape **out, rmas_error *err) {
+    int role = b->run[0]->role, owner = s->team->agent[role].same_as;
+    size_t d = (size_t)width(s, role);
+    rm_tape_rows rows[RM_UNROLL_MAX];
+    if (!s->tape[owner]) RM_TRY(rm_tape_new(&s->tape[owner], rm_crew_model(s->team, role), err));
+    *out = s->tape[owner];
+    RM_TRY(rm_tape_begin(*out, b->n, NULL, err));
+    for (int i = 0; i < b->n; i++) {
+        const rm_unroll_run *r = b->run[i];
+        RM_TRY(build(s, r, extra, &b->seq[i], err));
+        if (extra) memcpy(b->seq[i].embed + (size_t)r->n * d, r->inner, (size_t)extra * d * sizeof(float));
+        b->grad[i] = rm_calloc((size_t)(r->n - b->first[i] + extra + 1) * d, sizeof(float));
+        if (!b->grad[i]) return no_memory(err);
+        rows[i] = (rm_tape_rows){.seq = i, .n = r->n + extra, .tokens = b->seq[i].token, .embeds = b->seq[i].embed};
+    }
+    return rm_tape_push(*out, rows, b->n, err);
+}
+
+static rmas_status backward_text(rm_unrolls *s, back *b, rmas_error *err) {
+    size_t d = (size_t)width(s, b->run[0]->role);
     rm_tape *tape = NULL;
-    rmas_status st = g ? tape_of(u, r->role, &tape, err) : no_memory(err);
-    if (st == RMAS_OK) st = rm_tape_push(tape, &(rm_tape_rows){.n = r->n, .tokens = s.token, .embeds = s.embed}, 1, err);
-    if (st == RMAS_OK) {
-        for (int k = 0; d_sent && k < r->rows; k++)
-            if (r->prompt + k >= first) memcpy(g + (size_t)(r->prompt + k - first) * d, d_sent + (size_t)k * d, d * sizeof(float));
+    rm_tape_grads pop[RM_UNROLL_MAX];
+    RM_TRY(push_all(s, b, 0, &tape, err));
+    for (int i = 0; i < b->n; i++) {
+        const rm_unroll_run *r = b->run[i];
+        float *g = b->grad[i];
+        int first = b->first[i];
+        for (int k = 0; b->d_sent[i] && k < r->rows; k++)
+            if (r->prompt + k >= first) memcpy(g + (size_t)(r->prompt + k - first) * d, b->d_sent[i] + (size_t)k * d, d * sizeof(float));
         for (int k = 0; r->d_ce && k < r->ce_rows; k++) {
             if (r->ce_at + k < first) continue;
             float *to = g + (size_t)(r->ce_at + k - first) * d;
             for (size_t c = 0; c < d; c++) to[c] += r->d_ce[(size_t)k * d + c];
         }
-        st = rm_tape_pop(tape, &(rm_tape_grads){.n = n, .d_hidden = g, .d_embeds = g}, 1, err);
+        pop[i] = (rm_tape_grads){.seq = i, .n = r->n - first, .d_hidden = g, .d_embeds = g};
     }
-    if (st == RMAS_OK) to_messages(r, g, first, d);
-    rm_free(g);
-    sequence_free(&s);
-    return st;
+    RM_TRY(rm_tape_pop(tape, pop, b->n, err));
+    for (int i = 0; i < b->n; i++) to_messages(b->run[i], b->grad[i], b->first[i], d);
+    return RMAS_OK;
 }
 
-/* d_sent [m, d]: with respect to h_1 ... h_m. Row L - 1 of the sequence gives h_1, the row of e_t gives h_(t+1). */
-static rmas_status backward_rollout(rm_unroll *u, const rm_unroll_run *r, float *d_sent, rmas_error *err) {
-    size_t d = (size_t)width(u, r->role);
-    int m = r->rows, first = first_slot_row(r), n = r->n - first;
-    if (n <= 0) return RMAS_OK;
-    sequence s;
-    RM_TRY(build(u, r, m - 1, &s, err));
-    memcpy(s.embed + (size_t)r->n * d, r->inner, (size_t)(m - 1) * d * sizeof(float));
-    float *g = rm_calloc((size_t)(n + m) * d, sizeof(float)), *de = rm_array(d, sizeof(float));
+/* d h_t += I'(h_t)ᵀ d e_t of all samples; d e_t stands at the end of grad. */
+static rmas_status into_state(const rm_unrolls *s, back *b, int t, float *work, rmas_error *err) {
+    size_t d = (size_t)width(s, b->run[0]->role);
+    float *h = work, *de = work + (size_t)b->n * d, *dh = de + (size_t)b->n * d;
+    for (int i = 0; i < b->n; i++) {
+        const rm_unroll_run *r = b->run[i];
+        memcpy(h + (size_t)i * d, r->hidden + (size_t)(t - 1) * d, d * sizeof(float));
+        memcpy(de + (size_t)i * d, b->grad[i] + (size_t)(r->n - b->first[i]) * d, d * sizeof(float));
+    }
+    RM_TRY(rm_link_backward(s->team->agent[b->run[0]->role].inner, h, b->n, de, dh, NULL, err));
+    for (int i = 0; i < b->n; i++)
+        for (size_t c = 0; c < d; c++) b->d_sent[i][(size_t)(t - 1) * d + c] += dh[(size_t)i * d + c];
+    return RMAS_OK;
+}
+
+/* d_sent [m, d]: with respect to h_1 ... h_m. The prompt's last row gives h_1, the row of e_t gives h_(t+1). */
+static rmas_status backward_rollout(rm_unrolls *s, back *b, rmas_error *err) {
+    size_t d = (size_t)width(s, b->run[0]->role);
+    int m = b->run[0]->rows, waiting = 0; /* rows at the end whose gradient is known and that are not popped yet */
     rm_tape *tape = NULL;
-    rmas_status st = g && de ? tape_of(u, r->role, &tape, err) : no_memory(err);
-    if (st == RMAS_OK) st = rm_tape_push(tape, &(rm_tape_rows){.n = r->n + m - 1, .tokens = s.token, .embeds = s.embed}, 1, err);
-    int waiting = 0; /* rows at the end whose d_hidden is known and that are not popped yet */
+    rm_tape_grads pop[RM_UNROLL_MAX];
+    float *work = rm_array(3 * (size_t)b->n * d, sizeof(float));
+    rmas_status st = work ? push_all(s, b, m - 1, &tape, err) : no_memory(err);
     for (int t = m - 1; t >= 1 && st == RMAS_OK; t--) {
         waiting++;
-        if (u->o->truncate > 0 && t % u->o->truncate == 0) continue; /* e_t is a constant: nothing to put in before it */
-        float *rows = g + (size_t)n * d; /* rows of e_t ... are d_sent[t ...] */
-        st = rm_tape_pop(tape, &(rm_tape_grads){.n = waiting, .d_hidden = d_sent + (size_t)t * d, .d_embeds = rows}, 1, err);
-        if (st == RMAS_OK) st = rm_link_backward(u->team->agent[r->role].inner, r->hidden + (size_t)(t - 1) * d, 1, rows, de, NULL, err);
-        for (size_t c = 0; c < d && st == RMAS_OK; c++) d_sent[(size_t)(t - 1) * d + c] += de[c];
+        if (s->o->truncate > 0 && t % s->o->truncate == 0) continue; /* e_t is a constant: nothing to put in before it */
+        for (int i = 0; i < b->n; i++)
+            pop[i] = (rm_tape_grads){
+                .seq = i, .n = waiting, .d_hidden = b->d_sent[i] + (size_t)t * d, .d_embeds = b->grad[i] + (size_t)(b->run[i]->n - b->first[i]) * d};
+        st = rm_tape_pop(tape, pop, b->n, err);
+        if (st == RMAS_OK) st = into_state(s, b, t, work, err);
         waiting = 0;
     }
-    if (st == RMAS_OK) { /* the prompt from its first slot on, and what still waits behind it */
-        memset(g, 0, (size_t)n * d * sizeof(float));
-        memcpy(g + (size_t)(n - 1) * d, d_sent, (size_t)(waiting + 1) * d * sizeof(float));
-        st = rm_tape_pop(tape, &(rm_tape_grads){.n = n + waiting, .d_hidden = g, .d_embeds = g}, 1, err);
+    for (int i = 0; i < b->n && st == RMAS_OK; i++) { /* the prompt from its first slot on, and what still waits behind it */
+        int n = b->run[i]->n - b->first[i];
+        memset(b->grad[i], 0, (size_t)n * d * sizeof(float));
+        memcpy(b->grad[i] + (size_t)(n - 1) * d, b->d_sent[i], (size_t)(waiting + 1) * d * sizeof(float));
+        pop[i] = (rm_tape_grads){.seq = i, .n = n + waiting, .d_hidden = b->grad[i], .d_embeds = b->grad[i]};
     }
-    if (st == RMAS_OK) to_messages(r, g, first, d);
-    rm_free(g);
-    rm_free(de);
-    sequence_free(&s);
+    if (st == RMAS_OK) st = rm_tape_pop(tape, pop, b->n, err);
+    for (int i = 0; i < b->n && st == RMAS_OK; i++) to_messages(b->run[i], b->grad[i], b->first[i], d);
+    rm_free(work);
     return st;
 }
 
-rmas_status rm_unroll_backward(rm_unroll *u, double scale, rmas_error *err) {
-    for (int i = 0; i < u->n_run; i++) /* the gradients of the losses carry the scale; everything else is linear in them */
-        if (u->run[i].d_ce && scale != 1)
-            rm_scale(u->team->exec, u->run[i].d_ce, (size_t)u->run[i].ce_rows * (size_t)width(u, u->run[i].role), scale);
-    for (int i = u->n_run - 1; i >= 0; i--) {
-        rm_unroll_run *r = &u->run[i];
+/* Run k of all samples that count: through the links, and through the model where something before it is trained. */
+static rmas_status backward_run(rm_unrolls *s, rm_unroll *const *u, int n, int k, back *b, rmas_error *err) {
+    bool rollout = false;
+    for (int i = 0; i < n; i++) {
+        const rm_unroll_run *r = &u[i]->run[k];
+        int first = first_slot_row(r);
+        bool through_model = first < r->n;
         float *d_sent = NULL;
-        rmas_status st = RMAS_OK;
-        bool trained_before = r->stage->n_slot > 0;
-        if (r->inner && !trained_before) {
-            st = through_links(u, r, NULL, err);
-        } else if (r->inner) {
-            d_sent = rm_array((size_t)r->rows * (size_t)width(u, r->role), sizeof(float));
-            st = d_sent ? through_links(u, r, d_sent, err) : no_memory(err);
+        if (r->inner && through_model && !(d_sent = rm_array((size_t)r->rows * (size_t)width(s, r->role), sizeof(float)))) return no_memory(err);
+        if (through_model && (r->inner || r->d_ce)) {
+            b->run[b->n] = r;
+            b->first[b->n] = first;
+            b->d_sent[b->n++] = d_sent;
+            rollout = r->rollout;
         }
-        if (st == RMAS_OK && trained_before && (d_sent || r->d_ce))
-            st = r->rollout ? backward_rollout(u, r, d_sent, err) : backward_text(u, r, d_sent, err);
-        rm_free(d_sent);
+        if (r->inner) RM_TRY(through_links(s, u[i], r, d_sent, err));
+    }
+    if (b->n == 0) return RMAS_OK;
+    return rollout ? backward_rollout(s, b, err) : backward_text(s, b, err);
+}
+
+rmas_status rm_unrolls_backward(rm_unrolls *s, double scale, rmas_error *err) {
+    rm_unroll *u[RM_UNROLL_MAX];
+    int n = living(s, u);
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < u[i]->n_run; k++) { /* the gradients of the losses carry the scale; everything else is linear in them */
+            rm_unroll_run *r = &u[i]->run[k];
+            if (r->d_ce && scale != 1) rm_scale(s->team->exec, r->d_ce, (size_t)r->ce_rows * (size_t)width(s, r->role), scale);
+        }
+    for (int k = n ? u[0]->n_run - 1 : -1; k >= 0; k--) { /* the same runs in all samples that count */
+        back b = {0};
+        rmas_status st = backward_run(s, u, n, k, &b, err);
+        back_free(&b);
         if (st != RMAS_OK) return st;
     }
     return RMAS_OK;

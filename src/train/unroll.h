@@ -1,9 +1,12 @@
-/* One sample of the outer loop through all rounds, forward and backward (training.md 5.3, 5.4, 11).
+/* Samples of the outer loop through all rounds, forward and backward (training.md 5.3, 5.4, 11).
  *
  * A sample is a list of runs of models: teacher-forced passes over prompt and gold text, which give a cross-entropy (last
  * agent) or states to send, and rollouts after a prompt, which give states to send. States go through the sender's inner link
  * (frozen) and an outer link (trained) into slots of later runs. The backward pass walks the list from its end; a model is run
- * again there, from the first slot on only. */
+ * again there, from the first slot on only.
+ *
+ * A few samples go together, run by run, so that weights are read once for all of them. The bits do not depend on how many:
+ * models and links compute rows independently, and a link's gradient of a round is summed in the order of the samples. */
 #ifndef RM_TRAIN_UNROLL_H
 #define RM_TRAIN_UNROLL_H
 
@@ -32,24 +35,32 @@ typedef struct {
 } rm_unroll_run;
 
 typedef struct {
-    rm_crew *team;
-    const rm_train_options *o;
-    rm_trainer *trainer; /* links in the order of the style's edges */
-    rm_tape *tape[RM_TRAIN_ROLES]; /* by role; made when needed, shared like models */
     const rm_outer_sample *sample;
     rm_unroll_run *run;
-    int n_run, cap_run;
+    int n_run;
     rm_message *message; /* [rounds * n_edge] */
     double ce[RM_TRAIN_MAX_ROUNDS]; /* NAN: not asked for */
     double loss;
     char skipped[128]; /* why the sample does not count; "" if it does */
 } rm_unroll;
 
-rmas_status rm_unroll_init(rm_unroll *u, rm_crew *t, const rm_train_options *o, rm_trainer *trainer, rmas_error *err);
-void rm_unroll_free(rm_unroll *u);
-/* All rounds. With gradients: rm_unroll_backward may follow. The sample must live as long as its runs are looked at. */
-rmas_status rm_unroll_forward(rm_unroll *u, const rm_outer_sample *sample, bool gradients, rmas_error *err);
-/* Adds scale times the gradients of the sample's loss to the trainer's parts by round, and marks the links used. */
-rmas_status rm_unroll_backward(rm_unroll *u, double scale, rmas_error *err);
+enum { RM_UNROLL_MAX = 8 };
+
+typedef struct {
+    rm_crew *team;
+    const rm_train_options *o;
+    rm_trainer *trainer; /* links in the order of the style's edges */
+    rm_tape *tape[RM_TRAIN_ROLES]; /* by role; made when needed, shared like models */
+    rm_unroll v[RM_UNROLL_MAX];
+    int n; /* samples of the last forward pass */
+} rm_unrolls;
+
+rmas_status rm_unrolls_init(rm_unrolls *u, rm_crew *t, const rm_train_options *o, rm_trainer *trainer, rmas_error *err);
+void rm_unrolls_free(rm_unrolls *u);
+/* All rounds of n <= RM_UNROLL_MAX samples. With gradients: rm_unrolls_backward may follow. The samples must live as long as their
+ * runs are looked at. */
+rmas_status rm_unrolls_forward(rm_unrolls *u, const rm_outer_sample *const *sample, int n, bool gradients, rmas_error *err);
+/* Adds scale times the gradients of the losses of all samples that count to the trainer's parts by round, and marks the links used. */
+rmas_status rm_unrolls_backward(rm_unrolls *u, double scale, rmas_error *err);
 
 #endif
