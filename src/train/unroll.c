@@ -14,6 +14,11 @@ static void forget(const rm_unrolls *s, rm_unroll *u) {
         rm_free(u->run[i].d_ce);
     }
     u->n_run = 0;
+    for (int r = 0; r < RM_TRAIN_ROLES; r++)
+        for (int f = 0; f < 2; f++) {
+            rm_seq_free(u->prefix[r][f]);
+            u->prefix[r][f] = NULL;
+        }
     for (int i = 0; u->message && i < s->o->rounds * s->team->style.n_edge; i++) {
         rm_free(u->message[i].z);
         rm_free(u->message[i].dz);
@@ -124,9 +129,9 @@ static rmas_status build(const rm_unrolls *set, const rm_unroll_run *r, int extr
 
 /* ---- forward ------------------------------------------------------------------------------------------------------------------------- */
 
-static rm_unroll_run *last_run(rm_unroll *u) { return &u->run[u->n_run - 1]; }
+static rm_unroll_run *last_run(const rm_unroll *u) { return &u->run[u->n_run - 1]; }
 
-/* What a teacher-forced pass gives to one sample: its loss and the states that can be sent. */
+/* What a teacher-forced pass gives to one sample: its loss and the states that can be sent. hidden: from row `begin` on. */
 static rmas_status take_states(const rm_unrolls *s, rm_unroll_run *r, const float *hidden, const int32_t *token, bool with_loss, bool gradients,
                                rmas_error *err) {
     size_t d = (size_t)width(s, r->role);
@@ -138,21 +143,45 @@ static rmas_status take_states(const rm_unrolls *s, rm_unroll_run *r, const floa
         int count = r->ce_rows;
         if (gradients && r->weight > 0 && count && !(r->d_ce = rm_array((size_t)count * d, sizeof(float)))) return no_memory(err);
         if (count)
-            RM_TRY(rm_cross_entropy(rm_crew_model(s->team, r->role), hidden + (size_t)r->ce_at * d, token + r->ce_at + 1, count,
+            RM_TRY(rm_cross_entropy(rm_crew_model(s->team, r->role), hidden + (size_t)(r->ce_at - r->begin) * d, token + r->ce_at + 1, count,
                                     (float)(r->weight / count), &sum, &count, r->d_ce, err));
         r->ce = sum / count; /* no labels: not a number, as in the reference */
     }
     if (r->n_label) {
         r->all_rows = r->n_label;
         if (!(r->hidden = rm_array((size_t)r->n_label * d, sizeof(float)))) return no_memory(err);
-        memcpy(r->hidden, hidden + (size_t)r->prompt * d, (size_t)r->n_label * d * sizeof(float));
+        memcpy(r->hidden, hidden + (size_t)(r->prompt - r->begin) * d, (size_t)r->n_label * d * sizeof(float));
     }
     r->rows = r->all_rows;
     if (s->o->max_latent > 0 && r->rows > s->o->max_latent) r->rows = (int)s->o->max_latent;
     return RMAS_OK;
 }
 
-/* Sequences of the last runs of some samples, with nothing computed yet. */
+/* Rows up to the first slot that all runs of a stage have in common; 0 where it is not worth it. */
+static int common_rows(const rm_unroll_run *r) {
+    enum { WORTH = 8 };
+    const rm_train_stage *st = r->stage;
+    const rm_ids *a = &st->piece[0], *b = &st->prompt_piece[0];
+    bool same = a->n == b->n && (a->n == 0 || !memcmp(a->id, b->id, (size_t)a->n * sizeof *a->id));
+    return st->n_slot > 0 && r->cut == 0 && same && a->n >= WORTH ? a->n : 0;
+}
+
+/* Makes the common beginnings of the last runs that are not there yet. */
+static rmas_status make_prefixes(const rm_unrolls *s, rm_unroll *const *u, int n, rmas_error *err) {
+    rm_feed feed[RM_UNROLL_MAX];
+    int n_feed = 0, role = last_run(u[0])->role;
+    for (int i = 0; i < n; i++) {
+        rm_unroll_run *r = last_run(u[i]);
+        rm_seq **prefix = &u[i]->prefix[role][r->feedback];
+        r->begin = common_rows(r);
+        if (r->begin == 0 || *prefix) continue;
+        RM_TRY(rm_seq_new(prefix, rm_crew_model(s->team, role), err));
+        feed[n_feed++] = (rm_feed){.seq = *prefix, .n = r->begin, .tokens = r->stage->piece[0].id};
+    }
+    return n_feed ? rm_batch_forward(rm_crew_batch(s->team, role), feed, n_feed, err) : RMAS_OK;
+}
+
+/* Sequences of the last runs of some samples: their beginnings are there, the rest is to be fed. */
 typedef struct {
     sequence seq[RM_UNROLL_MAX];
     rm_feed feed[RM_UNROLL_MAX];
@@ -161,12 +190,19 @@ typedef struct {
 
 static rmas_status feeding_make(feeding *f, const rm_unrolls *s, rm_unroll *const *u, int n, rmas_error *err) {
     *f = (feeding){0};
+    RM_TRY(make_prefixes(s, u, n, err));
     for (int i = 0; i < n; i++) {
         const rm_unroll_run *r = last_run(u[i]);
         RM_TRY(build(s, r, 0, &f->seq[i], err));
-        f->feed[i] = (rm_feed){.n = r->n, .tokens = f->seq[i].token, .embeds = f->seq[i].embed};
-        f->rows += (size_t)r->n;
-        RM_TRY(rm_seq_new(&f->feed[i].seq, rm_crew_model(s->team, r->role), err));
+        const float *embed = f->seq[i].embed;
+        f->feed[i] = (rm_feed){.n = r->n - r->begin,
+                               .tokens = f->seq[i].token + r->begin,
+                               .embeds = embed ? embed + (size_t)r->begin * (size_t)width(s, r->role) : NULL};
+        f->rows += (size_t)f->feed[i].n;
+        if (r->begin)
+            RM_TRY(rm_seq_clone(&f->feed[i].seq, u[i]->prefix[r->role][r->feedback], err));
+        else
+            RM_TRY(rm_seq_new(&f->feed[i].seq, rm_crew_model(s->team, r->role), err));
     }
     return RMAS_OK;
 }
@@ -187,7 +223,7 @@ static rmas_status teacher_forced(const rm_unrolls *s, rm_unroll *const *u, int 
     if (st == RMAS_OK) st = rm_batch_forward_tap(rm_crew_batch(s->team, role), f.feed, n, &(rm_tap){.hidden = hidden}, err);
     for (int i = 0; i < n && st == RMAS_OK; i++) {
         st = take_states(s, last_run(u[i]), hidden + at * d, f.seq[i].token, with_loss, gradients, err);
-        at += (size_t)last_run(u[i])->n;
+        at += (size_t)f.feed[i].n;
     }
     rm_free(hidden);
     feeding_free(&f);
@@ -330,6 +366,7 @@ rmas_status rm_unrolls_forward(rm_unrolls *s, const rm_outer_sample *const *samp
 /* One run of some samples in the backward pass. */
 typedef struct {
     const rm_unroll_run *run[RM_UNROLL_MAX];
+    const rm_seq *prefix[RM_UNROLL_MAX]; /* NULL: none */
     int first[RM_UNROLL_MAX]; /* the first row in a slot: rows before it need no gradient */
     float *d_sent[RM_UNROLL_MAX]; /* gradient with respect to the states that were sent; NULL: none were */
     float *grad[RM_UNROLL_MAX]; /* rows from `first` on, and room for one step's rows behind them */
@@ -396,14 +433,15 @@ static rmas_status push_all(rm_unrolls *s, back *b, int extra, rm_tape **out, rm
     rm_tape_rows rows[RM_UNROLL_MAX];
     if (!s->tape[owner]) RM_TRY(rm_tape_new(&s->tape[owner], rm_crew_model(s->team, role), err));
     *out = s->tape[owner];
-    RM_TRY(rm_tape_begin(*out, b->n, NULL, err));
+    RM_TRY(rm_tape_begin(*out, b->n, b->prefix, err));
     for (int i = 0; i < b->n; i++) {
         const rm_unroll_run *r = b->run[i];
         RM_TRY(build(s, r, extra, &b->seq[i], err));
         if (extra) memcpy(b->seq[i].embed + (size_t)r->n * d, r->inner, (size_t)extra * d * sizeof(float));
         b->grad[i] = rm_calloc((size_t)(r->n - b->first[i] + extra + 1) * d, sizeof(float));
         if (!b->grad[i]) return no_memory(err);
-        rows[i] = (rm_tape_rows){.seq = i, .n = r->n + extra, .tokens = b->seq[i].token, .embeds = b->seq[i].embed};
+        rows[i] = (rm_tape_rows){
+            .seq = i, .n = r->n + extra - r->begin, .tokens = b->seq[i].token + r->begin, .embeds = b->seq[i].embed + (size_t)r->begin * d};
     }
     return rm_tape_push(*out, rows, b->n, err);
 }
@@ -487,6 +525,7 @@ static rmas_status backward_run(rm_unrolls *s, rm_unroll *const *u, int n, int k
         if (r->inner && through_model && !(d_sent = rm_array((size_t)r->rows * (size_t)width(s, r->role), sizeof(float)))) return no_memory(err);
         if (through_model && (r->inner || r->d_ce)) {
             b->run[b->n] = r;
+            b->prefix[b->n] = r->begin ? u[i]->prefix[r->role][r->feedback] : NULL;
             b->first[b->n] = first;
             b->d_sent[b->n++] = d_sent;
             rollout = r->rollout;

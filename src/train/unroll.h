@@ -23,6 +23,7 @@ typedef struct {
     int round, role; /* round from 0 */
     bool feedback, rollout; /* rollout: after the prompt; otherwise a teacher-forced pass */
     const rm_train_stage *stage;
+    int begin; /* rows before the first slot that come from the sample's common beginning */
     int n, cut, prompt, n_label; /* rows of the sequence (a rollout's own steps not counted), rows cut on the left, prompt rows left */
     int slot_at[RM_TRAIN_ROLES], slot_rows[RM_TRAIN_ROLES]; /* after the cut; at is counted with cut rows as if they were there, minus cut */
     rm_message *slot_message[RM_TRAIN_ROLES];
@@ -39,6 +40,7 @@ typedef struct {
     rm_unroll_run *run;
     int n_run;
     rm_message *message; /* [rounds * n_edge] */
+    rm_seq *prefix[RM_TRAIN_ROLES][2]; /* the prompts up to their first slot: the same in all rounds, computed once */
     double ce[RM_TRAIN_MAX_ROUNDS]; /* NAN: not asked for */
     double loss;
     char skipped[128]; /* why the sample does not count; "" if it does */
