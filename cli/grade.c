@@ -136,7 +136,8 @@ int cmd_grade(int argc, char **argv) {
          "data set whose rules hold: math500, gsm8k, medqa, gpqa, mbppplus, livecodebench, aime25 ..."},
         {"scorer", RM_OPT_STRING, &scorer, NULL, "NAME", "reference (what the reference implementation says) or strict (default)"},
         {"python", RM_OPT_STRING, &c.sandbox.python, NULL, "FILE", "interpreter for programs (RMAS_PYTHON, else /usr/bin/python3)"},
-        {"unsafe_tools", RM_OPT_FLAG, &c.sandbox.unsafe, NULL, NULL, "run programs without a sandbox: only inside a container that isolates already"},
+        {"unsafe_python", RM_OPT_FLAG, &c.sandbox.unsafe, NULL, NULL,
+         "run programs without a sandbox: only inside a container that isolates already"},
         {"jsonl", RM_OPT_FLAG, &jsonl, NULL, NULL, "read JSON lines from standard input (the only form)"},
         {0},
     };
