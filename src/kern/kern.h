@@ -33,6 +33,19 @@ typedef struct {
     float *m, *l; /* [n_q] running maximum and sum of weights */
 } rm_attn;
 
+/* Attention backward for one query and one block of keys and values in floats (layout as in rm_attn). With the weights
+ * p = exp(scale q k - lse) of the visible slots [from, to): dv += p g, ds = p (g v - dot) scale, dk += ds q, dq += ds k.
+ * Slots below `first` get no gradient of their own. */
+typedef struct {
+    int d, from, to, first;
+    float scale, lse, dot; /* dot: g times the output of the query's attention */
+    const float *k, *v;
+    const float *q, *g; /* [d] the query, and the gradient of its output */
+    float *dq; /* [d] */
+    float *dk, *dv; /* rows of d floats for the slots, ld apart */
+    size_t ld;
+} rm_attn_back;
+
 /* The gated delta rule for one head over n_tok tokens; state S[dk][dv] is read and updated:
  *   S *= decay_t; u = beta_t (v_t - S' k_t); S += k_t u'; o_t = S' q_t. */
 typedef struct {
@@ -92,6 +105,7 @@ struct rm_kern {
 
     /* ---- attention, recurrence ---------------------------------------------------------------------------------------- */
     void (*attn_block)(const rm_attn *a);
+    void (*attn_back)(const rm_attn_back *a);
     void (*attn_finish)(float *o, size_t ldo, const float *l, int n_q, int d); /* o /= l */
     void (*delta_rule)(const rm_delta *a);
     void (*to_half)(uint16_t *y, const float *x, size_t n); /* IEEE half, round to nearest even; for caches */

@@ -288,6 +288,37 @@ static void op_attn_finish(float *o, size_t ldo, const float *l, int n_q, int d)
     for (int i = 0; i < n_q; i++) op_scale(o + (size_t)i * ldo, o + (size_t)i * ldo, 1.0f / l[i], (size_t)d);
 }
 
+static void op_attn_back(const rm_attn_back *a) {
+    size_t d = (size_t)a->d;
+    float p[RM_KV_BLOCK], ds[RM_KV_BLOCK];
+    vf s[KV_VECTORS];
+    for (int c = 0; c < KV_VECTORS; c++) s[c] = v_set(0.0f);
+    for (size_t i = 0; i < d; i++) {
+        vf q = v_set(a->q[i]);
+        for (int c = 0; c < KV_VECTORS; c++) s[c] = v_fma(q, v_load(a->k + i * RM_KV_BLOCK + (size_t)c * 16), s[c]);
+    }
+    for (int j = 0; j < RM_KV_BLOCK; j++) ds[j] = j >= a->from && j < a->to ? op_dot(a->g, a->v + (size_t)j * d, d) : 0.0f;
+    for (int c = 0; c < KV_VECTORS; c++) {
+        vm seen = v_lanes(a->from - 16 * c, a->to - 16 * c);
+        vf w = v_sel(seen, exp_v(v_sub(v_mul(s[c], v_set(a->scale)), v_set(a->lse))), v_set(0.0f));
+        s[c] = v_sel(seen, v_mul(v_mul(w, v_sub(v_load(ds + 16 * c), v_set(a->dot))), v_set(a->scale)), v_set(0.0f));
+        v_store(p + 16 * c, w);
+        v_store(ds + 16 * c, s[c]);
+    }
+    for (int j = a->from > a->first ? a->from : a->first; j < a->to; j++) {
+        op_axpy(a->dv + (size_t)j * a->ld, p[j], a->g, d);
+        op_axpy(a->dk + (size_t)j * a->ld, ds[j], a->q, d);
+    }
+    for (size_t i = 0; i < d; i++) {
+        vf sum = v_set(0.0f);
+        for (int c = 0; c < KV_VECTORS; c++) { /* slots that nobody sees may hold anything, also NaN */
+            vm seen = v_lanes(a->from - 16 * c, a->to - 16 * c);
+            sum = v_fma(s[c], v_sel(seen, v_load(a->k + i * RM_KV_BLOCK + (size_t)c * 16), v_set(0.0f)), sum);
+        }
+        a->dq[i] += v_sum(sum);
+    }
+}
+
 /* ---- the gated delta rule: columns of the state are independent; a slice of columns stays in the cache over all tokens ---- */
 
 static inline __attribute__((always_inline)) void delta_slice(const rm_delta *a, size_t c, size_t n, int nv) {
@@ -326,4 +357,4 @@ static void op_delta_rule(const rm_delta *a) {
     .dot = op_dot, .axpy = op_axpy, .add = op_add, .mul = op_mul, .scale = op_scale, .rms_norm = op_rms_norm, .layer_norm = op_layer_norm,           \
     .l2_norm = op_l2_norm, .exp = op_exp, .sigmoid = op_sigmoid, .silu = op_silu, .gelu = op_gelu, .silu_mul = op_silu_mul,                          \
     .gelu_tanh_mul = op_gelu_tanh_mul, .sigmoid_mul = op_sigmoid_mul, .softmax = op_softmax, .rope = op_rope, .conv4_silu = op_conv4_silu,           \
-    .attn_block = op_attn_block, .attn_finish = op_attn_finish, .delta_rule = op_delta_rule, .to_half = op_to_half
+    .attn_block = op_attn_block, .attn_back = op_attn_back, .attn_finish = op_attn_finish, .delta_rule = op_delta_rule, .to_half = op_to_half

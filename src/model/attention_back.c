@@ -56,28 +56,6 @@ static const float *load_block(const job *j, const rm_run *r, int block, int ih,
     return buffer;
 }
 
-typedef struct {
-    const float *k, *v; /* the block */
-    float *dk, *dv; /* gradients of slot 0, ld apart; slots below `first` get none */
-    size_t ld;
-    int first;
-} block;
-
-/* One query against the slots [from, to) of a block. */
-static void query_block(const rm_kern *kern, const block *b, size_t d, float scale, const float *q, const float *g, float lse, float dot, int from,
-                        int to, float *dq) {
-    float s[RM_KV_BLOCK] = {0}, ds[RM_KV_BLOCK] = {0};
-    for (size_t i = 0; i < d; i++) kern->axpy(s + from, q[i], b->k + i * RM_KV_BLOCK + from, (size_t)(to - from));
-    for (int t = from; t < to; t++) {
-        float p = expf(s[t] * scale - lse);
-        ds[t] = p * (kern->dot(g, b->v + (size_t)t * d, d) - dot) * scale;
-        if (t < b->first) continue;
-        kern->axpy(b->dv + (size_t)t * b->ld, p, g, d);
-        kern->axpy(b->dk + (size_t)t * b->ld, ds[t], q, d);
-    }
-    for (size_t i = 0; i < d; i++) dq[i] += kern->dot(ds + from, b->k + i * RM_KV_BLOCK + from, (size_t)(to - from));
-}
-
 /* Rows [r0, r1) of a run, one kv head. dq goes to the place of q in d_in, still rotated and normed. */
 static void back_rows(const job *j, const rm_run *r, const rm_kv_grad *grad, int ih, int r0, int r1, float *scratch) {
     const rm_config *c = &j->m->cfg;
@@ -94,19 +72,25 @@ static void back_rows(const job *j, const rm_run *r, const rm_kv_grad *grad, int
         }
     for (int bl = p0 >= j->window ? (p0 - j->window + 1) / RM_KV_BLOCK : 0; bl <= p1 / RM_KV_BLOCK; bl++) {
         int base = bl * RM_KV_BLOCK;
-        block b = {.k = load_block(j, r, bl, ih, scratch), .ld = 2 * kv, .first = grad->first - base};
-        b.v = b.k + d * RM_KV_BLOCK;
+        const float *keys = load_block(j, r, bl, ih, scratch);
         ptrdiff_t slot0 = (ptrdiff_t)(base - grad->first) * (ptrdiff_t)(2 * kv) + (ptrdiff_t)((size_t)ih * d);
-        b.dk = grad->d_kv + slot0; /* not looked at below `first` */
-        b.dv = b.dk + kv;
+        rm_attn_back a = {.d = c->d_head, .scale = c->attn_scale, .k = keys, .v = keys + d * RM_KV_BLOCK, .ld = 2 * kv, .first = grad->first - base};
+        a.dk = grad->d_kv + slot0; /* not looked at below `first` */
+        a.dv = a.dk + kv;
         for (int row = r1 - 1; row >= r0; row--) {
-            int p = r->pos + row - base, from = p >= j->window ? p - j->window + 1 : 0, to = p + 1 < RM_KV_BLOCK ? p + 1 : RM_KV_BLOCK;
-            if (from >= to) continue;
+            int p = r->pos + row - base;
+            a.from = p >= j->window ? p - j->window + 1 : 0;
+            a.to = p + 1 < RM_KV_BLOCK ? p + 1 : RM_KV_BLOCK;
+            if (a.from >= a.to) continue;
             size_t x = (size_t)(r->row + row);
             for (int g = 0; g < j->group; g++) {
                 size_t h = (size_t)ih * (size_t)j->group + (size_t)g, at = ((size_t)ih * (size_t)j->n_row + x) * (size_t)j->group + (size_t)g;
-                query_block(j->m->exec->kern, &b, d, c->attn_scale, j->q + at * d, j->d_o + x * (size_t)rm_config_q_dim(c) + h * d, j->lse[at],
-                            dot[(row - r0) * j->group + g], from, to, j->d_in + x * (size_t)rm_config_qkv_dim(c) + h * stride);
+                a.q = j->q + at * d;
+                a.g = j->d_o + x * (size_t)rm_config_q_dim(c) + h * d;
+                a.lse = j->lse[at];
+                a.dot = dot[(row - r0) * j->group + g];
+                a.dq = j->d_in + x * (size_t)rm_config_qkv_dim(c) + h * stride;
+                j->m->exec->kern->attn_back(&a);
             }
         }
     }
