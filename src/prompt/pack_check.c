@@ -11,20 +11,22 @@ static const char *const suffixes[] = {"", "/math", "/choice", "/lettered", "/co
 enum { N_SUFFIX = (int)RM_COUNT(suffixes) };
 
 typedef struct { /* where a lookup of one path may end, in file order */
-    int at[N_SUFFIX]; /* next section of each list of sections with one path, -1: at its end */
+    int head[N_SUFFIX]; /* first section of each list of sections with one path, -1: none */
+    int at[N_SUFFIX]; /* the next one that is to be visited, -1: at its end */
 } targets;
 
 static bool targets_of(const rm_pack *p, const char *path, size_t n, targets *t) {
     char name[512];
     bool any = false;
     for (int i = 0; i < N_SUFFIX; i++) {
-        t->at[i] = -1;
+        t->head[i] = -1;
         if (n + strlen(suffixes[i]) < sizeof name) {
             memcpy(name, path, n);
             strcpy(name + n, suffixes[i]);
-            t->at[i] = rm_pack_find_path(p, name, n + strlen(suffixes[i]));
+            t->head[i] = rm_pack_find_path(p, name, n + strlen(suffixes[i]));
         }
-        any = any || t->at[i] >= 0;
+        t->at[i] = t->head[i];
+        any = any || t->head[i] >= 0;
     }
     return any;
 }
@@ -51,6 +53,11 @@ typedef struct {
     uint8_t *state; /* 0 new, 1 being visited, 2 done */
     int *depth;
     size_t *size;
+    struct {
+        bool done; /* of the list that begins with this section: all are visited, and these are the largest values */
+        int depth;
+        size_t size;
+    } * list;
     frame *stack;
     int n, cap;
 } walk;
@@ -74,18 +81,34 @@ static rmas_status begin_include(const rm_pack *p, const walk *w, frame *f, cons
     const int n = (int)(part->n > 60 ? 60 : part->n);
     if (!targets_of(p, part->s, part->n, &f->t))
         return rm_pack_fail(p, err, "E_INCLUDE", s->line, "section %s includes %.*s, which does not exist", s->name, n, part->s);
+    f->inside = true;
+    f->below = 0;
+    f->most = 0;
+    for (int i = 0; i < N_SUFFIX; i++) { /* lists that are done need no second look, or wide packs take quadratic time */
+        int head = f->t.head[i];
+        if (head < 0 || !w->list[head].done) continue;
+        f->t.at[i] = -1;
+        if (f->below < w->list[head].depth) f->below = w->list[head].depth;
+        if (f->most < w->list[head].size) f->most = w->list[head].size;
+    }
     targets look = f->t;
     for (int k; (k = next_target(p, &look)) >= 0;)
         if (w->state[k] == 1)
             return rm_pack_fail(p, err, "E_CYCLE", s->line, "section %s includes %.*s, which leads back to it", s->name, n, part->s);
-    f->inside = true;
-    f->below = 0;
-    f->most = 0;
     return RMAS_OK;
 }
 
-static rmas_status end_include(const rm_pack *p, frame *f, rmas_error *err) {
+static rmas_status end_include(const rm_pack *p, const walk *w, frame *f, rmas_error *err) {
     const rm_pack_section_ *s = &p->section[f->section];
+    for (int i = 0; i < N_SUFFIX; i++) {
+        int head = f->t.head[i];
+        if (head < 0 || w->list[head].done) continue;
+        w->list[head].done = true;
+        for (int k = head; k >= 0; k = p->section[k].next) {
+            if (w->list[head].depth < w->depth[k]) w->list[head].depth = w->depth[k];
+            if (w->list[head].size < w->size[k]) w->list[head].size = w->size[k];
+        }
+    }
     f->inside = false;
     f->part++;
     if (f->depth < f->below + 1) f->depth = f->below + 1;
@@ -102,7 +125,7 @@ static rmas_status step(const rm_pack *p, walk *w, rmas_error *err) {
     if (f->inside) {
         targets rest = f->t;
         int k = next_target(p, &rest);
-        if (k < 0) return end_include(p, f, err);
+        if (k < 0) return end_include(p, w, f, err);
         if (w->state[k] != 2) return push(w, k) ? RMAS_OK : rm_fail(err, RMAS_E_NOMEM, "%s: out of memory", p->name);
         f->t = rest;
         if (f->below < w->depth[k]) f->below = w->depth[k];
@@ -125,8 +148,9 @@ static rmas_status step(const rm_pack *p, walk *w, rmas_error *err) {
 
 static rmas_status check_includes(const rm_pack *p, rmas_error *err) {
     size_t n = (size_t)p->n_section;
-    walk w = {.state = rm_calloc(n, 1), .depth = rm_calloc(n, sizeof *w.depth), .size = rm_calloc(n, sizeof *w.size)};
-    rmas_status st = w.state && w.depth && w.size ? RMAS_OK : rm_fail(err, RMAS_E_NOMEM, "%s: out of memory", p->name);
+    walk w = {
+        .state = rm_calloc(n, 1), .depth = rm_calloc(n, sizeof *w.depth), .size = rm_calloc(n, sizeof *w.size), .list = rm_calloc(n, sizeof *w.list)};
+    rmas_status st = w.state && w.depth && w.size && w.list ? RMAS_OK : rm_fail(err, RMAS_E_NOMEM, "%s: out of memory", p->name);
     for (int i = 0; i < p->n_section && st == RMAS_OK; i++) {
         if (w.state[i]) continue;
         if (!push(&w, i)) st = rm_fail(err, RMAS_E_NOMEM, "%s: out of memory", p->name);
@@ -135,6 +159,7 @@ static rmas_status check_includes(const rm_pack *p, rmas_error *err) {
     rm_free(w.state);
     rm_free(w.depth);
     rm_free(w.size);
+    rm_free(w.list);
     rm_free(w.stack);
     return st;
 }

@@ -27,7 +27,7 @@ static void mark(const rm_parts *user, unsigned salt, rm_strbuf *out) {
     }
 }
 
-static int count(const char *s, const char *what) {
+static int count(const char *s, const char *what) { /* what is not empty */
     int n = 0;
     for (size_t len = strlen(what); (s = strstr(s, what)); s += len) n++;
     return n;
@@ -46,7 +46,7 @@ static bool choose_salt(const rm_parts *user, const char *system, rm_strbuf *mar
             if (!user->v[i].is_slot) continue;
             rm_strbuf_clear(&marker);
             put_marker(&marker, user->v[i].text, slot++, *salt);
-            found = count(rm_str(marked), rm_str(&marker)) == 1 && !(system && strstr(system, rm_str(&marker)));
+            found = !marker.failed && count(rm_str(marked), rm_str(&marker)) == 1 && !(system && strstr(system, rm_str(&marker)));
         }
         if (found) break;
     }
