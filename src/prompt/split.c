@@ -29,7 +29,7 @@ static void mark(const rm_parts *user, unsigned salt, rm_strbuf *out) {
 
 static int count(const char *s, const char *what) { /* what is not empty */
     int n = 0;
-    for (size_t len = strlen(what); (s = strstr(s, what)); s += len) n++;
+    for (size_t len = strlen(what); len && (s = strstr(s, what)); s += len) n++; /* empty: out of memory made it so */
     return n;
 }
 
