@@ -245,6 +245,49 @@ static void check_attention(const rm_kern *k, int d, int n_q, bool half, int win
     free(kt), free(v), free(q), free(kh), free(vh), free(o), free(one);
 }
 
+/* Slots outside [from, to) hold NaN, gradients of slots below `first` must stay as they were. */
+static void check_attention_back(const rm_kern *k, int d, int from, int to, int first) {
+    size_t n = (size_t)d * RM_KV_BLOCK;
+    float *key = malloc(n * 4), *v = malloc(n * 4), *q = malloc((size_t)d * 4), *g = malloc((size_t)d * 4);
+    fill(key, n, 1), fill(v, n, 1), fill(q, (size_t)d, 0.2f), fill(g, (size_t)d, 1);
+    guarded dq = guard_new((size_t)d, 1), dk = guard_new(n, 3), dv = guard_new(n, 2);
+    for (int i = 0; i < d; i++) dq.p[i] = 0.5f;
+    for (size_t i = 0; i < n; i++) dk.p[i] = 0.25f, dv.p[i] = -0.25f;
+    double *want = calloc((size_t)d, sizeof *want), lse = 1.5, dot = 0.3, scale = 0.2;
+    for (int c = 0; c < d; c++) want[c] = 0.5;
+    for (int j = 0; j < RM_KV_BLOCK; j++) {
+        double s = 0, gv = 0;
+        for (int c = 0; c < d; c++) {
+            if (j < from || j >= to) key[c * RM_KV_BLOCK + j] = v[j * d + c] = NAN;
+            s += (double)q[c] * key[c * RM_KV_BLOCK + j];
+            gv += (double)g[c] * v[j * d + c];
+        }
+        if (j < from || j >= to) continue;
+        double ds = exp(s * scale - lse) * (gv - dot) * scale;
+        for (int c = 0; c < d; c++) want[c] += ds * key[c * RM_KV_BLOCK + j];
+    }
+    rm_attn_back a = {d, from, to, first, (float)scale, (float)lse, (float)dot, key, v, q, g, dq.p, dk.p, dv.p, (size_t)d};
+    k->attn_back(&a);
+    for (int c = 0; c < d; c++)
+        CHECK(fabs(dq.p[c] - want[c]) < 1e-4 * (1 + fabs(want[c])), "attn_back d %d [%d, %d): dq[%d] %g, expected %g", d, from, to, c, dq.p[c],
+              want[c]);
+    for (int j = 0; j < RM_KV_BLOCK; j++) {
+        double s = 0, gv = 0, p = 0;
+        bool counts = j >= from && j < to && j >= first;
+        for (int c = 0; counts && c < d; c++) s += (double)q[c] * key[c * RM_KV_BLOCK + j], gv += (double)g[c] * v[j * d + c];
+        if (counts) p = exp(s * scale - lse);
+        for (int c = 0; c < d; c++) {
+            double wk = 0.25 + p * (gv - dot) * scale * q[c], wv = -0.25 + p * g[c];
+            CHECK(fabs(dk.p[j * d + c] - wk) < 1e-4 * (1 + fabs(wk)) && fabs(dv.p[j * d + c] - wv) < 1e-4 * (1 + fabs(wv)),
+                  "attn_back d %d slot %d element %d", d, j, c);
+        }
+    }
+    guard_end(dq, "attn_back");
+    guard_end(dk, "attn_back");
+    guard_end(dv, "attn_back");
+    free(key), free(v), free(q), free(g), free(want);
+}
+
 static void check_delta(const rm_kern *k, int dk, int dv) {
     enum { T = 7 };
     float *q = malloc((size_t)(T * dk) * 4), *key = malloc((size_t)(T * dk) * 4), *v = malloc((size_t)(T * dv) * 4), decay[T], beta[T];
@@ -483,6 +526,10 @@ int main(int argc, char **argv) {
         static const int dims[] = {8, 10, 16, 24, 64, 80, 128, 256};
         for (size_t j = 0; j < RM_COUNT(dims); j++)
             for (int n_q = 1; n_q <= 9; n_q += n_q < 5 ? 1 : 4) check_attention(k, dims[j], n_q, j & 1, n_q == 3 ? 70 : 0);
+        for (size_t j = 0; j < RM_COUNT(dims); j++) {
+            check_attention_back(k, dims[j], 0, 64, -5);
+            check_attention_back(k, dims[j], 7, 39, 20);
+        }
         check_delta(k, 12, 12);
         check_delta(k, 16, 80);
         check_delta(k, 128, 128);
