@@ -288,11 +288,10 @@ static void damaged(void **state) {
         size_t n;
         assert_int_equal(rm_file_read(&data, &n, in_dir(names[k]), 1 << 20, NULL), RMAS_OK);
         snprintf(path, sizeof path, "%s/damaged%s", dir, strrchr(names[k], '.'));
-        size_t step = n > 2000 ? 7 : 1;
-        for (size_t cut = 0; cut < n; cut += step)
+        for (size_t cut = 0; cut < n; cut++)
             if (opens(path, data, cut) && !(k == 2 && n - cut < 32))
                 fail_msg("%s cut at %zu of %zu is accepted", names[k], cut, n); /* GGUF: padding */
-        for (size_t at = 0; at < n; at += step)
+        for (size_t at = 0; at < n; at++)
             for (int flip = 0; flip < 3; flip++) {
                 char old = data[at];
                 data[at] = (char)(flip == 0 ? old ^ 1 : flip == 1 ? old ^ 0x80 : 0xff);
