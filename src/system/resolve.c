@@ -35,6 +35,7 @@ typedef struct {
     const rm_resolve_options *o;
     rm_strbuf missing; /* "planner (RecursiveMAS/...); ..." */
     int n_missing;
+    bool looked; /* a model of a manifest is missing: the message says where was looked */
 } finder;
 
 static void miss(finder *f, const char *what, const char *where) {
@@ -117,8 +118,8 @@ static rmas_status locate_model(finder *f, int i, char **out, rmas_error *err) {
         RM_TRY(find_model(out, f->s, a->model, err));
         if (!*out) {
             rm_strbuf b = {0};
-            rm_strbuf_printf(&b, "%s is not beside the manifest, in RMAS_MODELS or in ~/.cache/rmas/models%s%s", a->model, a->hint ? "; " : "",
-                             a->hint ? a->hint : "");
+            rm_strbuf_printf(&b, "%s%s%s", a->model, a->hint ? "; " : "", a->hint ? a->hint : "");
+            f->looked = true;
             miss(f, a->role, rm_str(&b));
             rm_strbuf_free(&b);
         }
@@ -372,7 +373,9 @@ static rmas_status locate_all(finder *f, rm_files *out, rmas_error *err) {
         for (int i = 0; i < f->s->n_agent; i++) RM_TRY(locate_inner(f, i, out, err));
         RM_TRY(locate_outer(f, out, err));
     }
-    if (f->n_missing) return rm_fail(err, RMAS_E_IO, "%s lacks: %s", f->s->name, rm_str(&f->missing));
+    if (f->n_missing)
+        return rm_fail(err, RMAS_E_IO, "%s lacks: %s%s", f->s->name, rm_str(&f->missing),
+                       f->looked ? " - looked beside system.json, in RMAS_MODELS and in ~/.cache/rmas/models" : "");
     return RMAS_OK;
 }
 
