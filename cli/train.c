@@ -8,11 +8,13 @@
 #include "train/inner.h"
 #include "train/outer.h"
 #include "util/mem.h"
+#include "util/strbuf.h"
 
 typedef struct {
     /* what is trained */
     const char *system, *style, *design, *role, *mas_role, *task, *prompts, *date, *load_dir;
     rm_opt_list overrides;
+    int n_own; /* of the last overrides: texts of our own */
     /* words of the options */
     const char *dataset_name, *init, *recipe, *latents, *feedback, *schedule, *dtype, *link_dtype, *isa, *type;
     int64_t thinking, question_first, shuffle, threads, final_only, rounds, checkpointing;
@@ -83,7 +85,6 @@ static rmas_status complete(settings *s, const char *loop, rm_crew_options *t, r
     if (s->rounds < 1 || s->rounds > RM_TRAIN_MAX_ROUNDS)
         return rm_fail(err, RMAS_E_ARG, "--num_recursive_rounds %lld: expected 1 to %d", (long long)s->rounds, RM_TRAIN_MAX_ROUNDS);
     o->rounds = (int)s->rounds;
-    o->keep_tape = !s->checkpointing;
     o->lr = s->lr;
     o->memory_limit = s->memory_gib * 1024 * 1024 * 1024;
     o->shuffle = s->shuffle != 0;
@@ -129,6 +130,28 @@ static rmas_status complete(settings *s, const char *loop, rm_crew_options *t, r
     return RMAS_OK;
 }
 
+/* The reference's flags for models and inner links, as overrides. */
+static const char *const reference_agents[] = {"agent1", "agent2", "agent3", "agent4", "expert", "learner", "reflector", "toolcaller"};
+
+static rmas_status add_paths(settings *s, const char *paths[][2], rmas_error *err) {
+    for (size_t i = 0; i < RM_COUNT(reference_agents); i++)
+        for (int what = 0; what < 2; what++) {
+            if (!paths[i][what]) continue;
+            rm_strbuf b = {0};
+            rm_strbuf_printf(&b, "%s%s=%s", reference_agents[i], what ? "/inner" : "", paths[i][what]);
+            const char **v = rm_realloc_array(s->overrides.v, (size_t)s->overrides.n + 1, sizeof *v);
+            if (v) s->overrides.v = v;
+            char *text = rm_strbuf_take(&b);
+            if (!v || !text) {
+                rm_free(text);
+                return rm_fail(err, RMAS_E_NOMEM, "out of memory");
+            }
+            s->overrides.v[s->overrides.n++] = text;
+            s->n_own++;
+        }
+    return RMAS_OK;
+}
+
 static int run_loop(const char *loop, int argc, char **argv) {
     bool inner = !strcmp(loop, "inner"), line_open = false;
     settings s = {.task = "math",
@@ -160,11 +183,23 @@ static int run_loop(const char *loop, int argc, char **argv) {
                             .eval_every = 100,
                             .progress = print_progress,
                             .progress_ctx = &line_open};
+    const char *paths[RM_COUNT(reference_agents)][2] = {{0}};
     const rm_opt opts[] = {
         {"system", RM_OPT_STRING, &s.system, NULL, "FOLDER", "system of agents (system.json)"},
         {"style", RM_OPT_STRING, &s.style, NULL, "NAME", "published style: sequential_light, mixture, ..."},
         {"mas_design", RM_OPT_STRING, &s.design, NULL, "NAME", "the same by its design: sequential, hie, distill, deliberation"},
         {"ckpt_override", RM_OPT_LIST, &s.overrides, NULL, "KEY=PATH", "folder of a role, or 'outer'; repeatable"},
+#define AGENT_PATHS(name, i, help)                                                                                                                   \
+    {name "_model_name_or_path", RM_OPT_STRING, &paths[i][0], NULL, "PATH", help "model"},                                                           \
+        {name "_inner_aligner_path", RM_OPT_STRING, &paths[i][1], NULL, "PATH", help "inner link"}
+        AGENT_PATHS("agent1", 0, "reference: the first role's "),
+        AGENT_PATHS("agent2", 1, "the second role's "),
+        AGENT_PATHS("agent3", 2, "the third role's "),
+        AGENT_PATHS("agent4", 3, "the fourth role's "),
+        AGENT_PATHS("expert", 4, "the expert's "),
+        AGENT_PATHS("learner", 5, "the learner's "),
+        AGENT_PATHS("reflector", 6, "the reflector's "),
+        AGENT_PATHS("toolcaller", 7, "the toolcaller's "),
         {"role", RM_OPT_STRING, &s.role, NULL, "ROLE", "inner loop: whose link is trained; none: data without a role"},
         {"mas_role", RM_OPT_STRING, &s.mas_role, NULL, "ROLE", "the same (also refiner, hie_math_expert, ...)"},
         {"mas_task", RM_OPT_STRING, &s.task, NULL, "TASK", "math, code or choice"},
@@ -228,6 +263,7 @@ static int run_loop(const char *loop, int argc, char **argv) {
     rm_exec *e = NULL;
     rm_crew *team = NULL;
     rmas_status st = n_word == 0 ? RMAS_OK : rm_fail(&err, RMAS_E_ARG, "'%s' is no option", argv[1]);
+    if (st == RMAS_OK) st = add_paths(&s, paths, &err);
     if (st == RMAS_OK) st = complete(&s, loop, &t, &err);
     if (st == RMAS_OK && (s.threads < 0 || s.threads > 4096))
         st = rm_fail(&err, RMAS_E_ARG, "--threads: %lld is not between 0 and 4096", (long long)s.threads);
@@ -238,6 +274,7 @@ static int run_loop(const char *loop, int argc, char **argv) {
         st = inner ? rm_train_inner(team, o, &err) : !strcmp(loop, "check") ? rm_train_check(team, o, &err) : rm_train_outer(team, o, &err);
     rm_crew_close(team);
     rm_exec_free(e);
+    while (s.n_own > 0) rm_free((char *)(uintptr_t)s.overrides.v[s.overrides.n - s.n_own--]);
     rm_free(s.overrides.v);
     if (line_open) fprintf(stderr, "\n");
     return st == RMAS_OK ? 0 : rm_cli_fail(argv[0], &err);

@@ -15,21 +15,30 @@ static rmas_status no_memory(rmas_error *err) { return rm_fail(err, RMAS_E_NOMEM
 
 /* ---- where things are ------------------------------------------------------------------------------------------------------ */
 
-static const char *override_of(const rm_crew_options *o, const char *key) {
+static const char *override_of(const rm_crew *t, const char *key) {
     size_t n = strlen(key);
-    for (int i = o->n_override - 1; i >= 0; i--)
-        if (!strncmp(o->override[i], key, n) && o->override[i][n] == '=') return o->override[i] + n + 1;
+    for (int i = t->n_override - 1; i >= 0; i--)
+        if (!strncmp(t->override[i], key, n) && t->override[i][n] == '=') return t->override[i] + n + 1;
     return NULL;
 }
 
-static rmas_status check_overrides(const rm_crew *t, const rm_crew_options *o, rmas_error *err) {
+static rmas_status take_overrides(rm_crew *t, const rm_crew_options *o, rmas_error *err) {
+    t->override = rm_calloc((size_t)o->n_override + 1, sizeof *t->override);
+    if (!t->override) return no_memory(err);
     for (int i = 0; i < o->n_override; i++) {
-        const char *eq = strchr(o->override[i], '=');
+        const char *eq = strchr(o->override[i], '='), *what = "";
         if (!eq || eq == o->override[i] || !eq[1]) return rm_fail(err, RMAS_E_ARG, "--ckpt_override %s: expected KEY=PATH", o->override[i]);
         char key[64];
         snprintf(key, sizeof key, "%.*s", (int)(eq - o->override[i]), o->override[i]);
-        if (strcmp(key, "outer") != 0 && rm_train_role_find(&t->style, key) < 0)
+        char *slash = strstr(key, "/inner");
+        if (slash) *slash = 0, what = "/inner";
+        int number = 0, role = rm_train_role_find(&t->style, key);
+        if (role < 0 && sscanf(key, "agent%d", &number) == 1 && number >= 1 && number <= t->style.n_role) role = number - 1;
+        if (strcmp(key, "outer") != 0 && role < 0)
             return rm_fail(err, RMAS_E_ARG, "--ckpt_override %s: %s has no role '%s'", o->override[i], t->system->name, key);
+        rm_strbuf b = {0};
+        rm_strbuf_printf(&b, "%s%s%s", role < 0 ? "outer" : t->style.role[role].name, what, eq);
+        if (!(t->override[t->n_override++] = rm_strbuf_take(&b))) return no_memory(err);
     }
     return RMAS_OK;
 }
@@ -126,7 +135,7 @@ static rmas_status find_outer(rm_crew *t, const rm_crew_options *o, rmas_error *
         else
             rm_free(p);
     }
-    const char *given = o->load_dir ? o->load_dir : override_of(o, "outer");
+    const char *given = o->load_dir ? o->load_dir : override_of(t, "outer");
     if (!given && !s->outer) return RMAS_OK; /* links that are still to be trained */
     RM_TRY(outer_folder(&t->outer_dir, s, given, err));
     char *path = beside(t->outer_dir, "outerlink_config.json");
@@ -155,14 +164,27 @@ static rmas_status find_outer(rm_crew *t, const rm_crew_options *o, rmas_error *
     return st;
 }
 
+/* An inner link that the command line names: a file, or a folder with adapter.pt. */
+static rmas_status inner_elsewhere(rm_crew *t, rm_crew_agent *a, const char *role, rmas_error *err) {
+    char key[96];
+    snprintf(key, sizeof key, "%s/inner", role);
+    const char *given = override_of(t, key);
+    if (!given) return RMAS_OK;
+    rm_free(a->inner_path);
+    a->inner_path = rm_path_is_dir(given) ? beside(given, "adapter.pt") : rm_strdup(given);
+    if (!a->inner_path) a->inner_path = beside(given, "adapter.safetensors");
+    return a->inner_path ? RMAS_OK : rm_fail(err, RMAS_E_IO, "%s: no adapter.pt in it (inner link of %s)", given, role);
+}
+
 static rmas_status open_agents(rm_crew *t, const rm_crew_options *o, rmas_error *err) {
     for (int r = 0; r < t->style.n_role; r++) {
         rm_crew_agent *a = &t->agent[r];
         const rm_agent_spec *spec = &t->system->agent[t->style.role[r].agent];
         a->same_as = r;
         if (t->only >= 0 && r != t->only) continue;
-        RM_TRY(rm_system_model(&a->path, t->system, t->style.role[r].agent, o->override, o->n_override, err));
+        RM_TRY(rm_system_model(&a->path, t->system, t->style.role[r].agent, (const char *const *)t->override, t->n_override, err));
         RM_TRY(find_inner(t, a, spec, err));
+        RM_TRY(inner_elsewhere(t, a, spec->role, err));
         if (t->only >= 0 && o->load_dir) {
             rm_free(a->inner_path);
             a->inner_path = beside(o->load_dir, "adapter.pt");
@@ -197,7 +219,7 @@ rmas_status rm_crew_open(rm_crew **out, rm_exec *e, const rm_crew_options *o, rm
     if (st == RMAS_OK) st = rm_train_style_make(&t->style, t->system, err);
     if (st == RMAS_OK && o->only && (t->only = rm_train_role_find(&t->style, o->only)) < 0)
         st = rm_fail(err, RMAS_E_ARG, "%s has no role '%s'", t->system->name, o->only);
-    if (st == RMAS_OK) st = check_overrides(t, o, err);
+    if (st == RMAS_OK) st = take_overrides(t, o, err);
     char *pack = NULL;
     if (st == RMAS_OK && !o->prompts && t->system->prompts && !(pack = in_system(t->system, t->system->prompts))) st = no_memory(err);
     if (st == RMAS_OK) st = rm_pack_open(&t->pack, o->prompts ? o->prompts : pack, err);
@@ -233,6 +255,8 @@ void rm_crew_close(rm_crew *t) {
         rm_free(t->link[e].path);
         rm_free(t->link[e].type);
     }
+    for (int i = 0; i < t->n_override; i++) rm_free(t->override[i]);
+    rm_free(t->override);
     rm_free(t->outer_dir);
     rm_pack_close(t->pack);
     rm_system_free(t->system);

@@ -38,12 +38,15 @@ typedef struct {
     rm_precision precision; /* of the frozen models */
     rm_link_task link_task;
     uint64_t seed;
+    char **override; /* as given, with the system's names of the roles */
+    int n_override;
     int only; /* the role of rm_crew_options.only, or -1 */
 } rm_crew;
 
 typedef struct {
     const char *system; /* a style, or a system's folder */
-    const char *const *override; /* "ROLE=FOLDER", "outer=FOLDER" */
+    const char *const *override; /* "ROLE=FOLDER", "outer=FOLDER"; "ROLE/inner=FILE OR FOLDER": an inner link elsewhere. ROLE may be
+                                    the reference's name of it, or agent1, agent2 ... in the order of a round */
     int n_override;
     const char *load_dir; /* folder of an earlier run: its links are where this one begins; may be NULL */
     const char *only; /* the role that is trained: nothing else is looked for; NULL: all roles and the outer links */

@@ -71,7 +71,15 @@ json_t *rm_train_args(const rm_train_options *o, const rm_crew *t, bool inner) {
                                      o->final_only, "non_last_loss_weight", o->non_last_weight, "max_latent_tokens", (json_int_t)o->max_latent,
                                      "latents", o->rollout ? "rollout" : "gold", "feedback", o->rollout_feedback ? "rollout" : "gold",
                                      "latent_length", (json_int_t)o->latent_length, "truncate", (json_int_t)o->truncate);
-    bool ok = more && json_object_update(a, more) == 0 && json_object_set_new(a, "type", o->type ? json_string(o->type) : json_null()) == 0 &&
+    const rm_train_chat *chat = NULL; /* what prompts depend on: today's date by default */
+    for (int r = 0; r < t->style.n_role && !chat; r++)
+        if (t->agent[r].path) chat = &t->agent[r].chat;
+    char date[32] = "";
+    if (chat) snprintf(date, sizeof date, "%04d-%02d-%02d", chat->date.year, chat->date.month, chat->date.day);
+    bool ok = more && json_object_update(a, more) == 0 && json_object_set_new(a, "date", json_string(date)) == 0 &&
+              json_object_set_new(a, "enable_thinking", json_boolean(chat && chat->enable_thinking)) == 0 &&
+              json_object_set_new(a, "dtype", json_string(t->precision == RM_EXACT ? "f32" : "native")) == 0 &&
+              json_object_set_new(a, "type", o->type ? json_string(o->type) : json_null()) == 0 &&
               json_object_set_new(a, "grad_accum_steps", json_integer(o->grad_accum)) == 0;
     json_decref(more);
     if (ok) return a;
@@ -260,7 +268,8 @@ static rmas_status do_batch(rm_loop *l, progress *p, json_t *line, bool *stepped
     rmas_status st = l->batch(l->ctx, p->number, line, l->options->probe ? &arrays : NULL, stepped, loss, err);
     p->number++;
     if (st == RMAS_OK && *stepped) {
-        st = rm_trainer_step(t, err);
+        st = rm_trainer_step(t, stepped, err);
+        if (!*stepped) json_object_set_new(line, "no_step", json_string("the gradient is not finite"));
         json_object_set_new(line, "loss", json_real(*loss));
         json_object_set_new(line, "norm", json_real(isfinite(t->norm) ? t->norm : 1e30));
         json_object_set_new(line, "factor", json_real(t->factor));
@@ -269,7 +278,7 @@ static rmas_status do_batch(rm_loop *l, progress *p, json_t *line, bool *stepped
             for (int i = 0; i < t->n; i++) json_object_set_new(norms, t->v[i].key, json_real(t->v[i].norm));
             json_object_set_new(line, "link_norms", norms);
         }
-        if (st == RMAS_OK && l->options->probe) st = record_step(l, &arrays, err);
+        if (st == RMAS_OK && *stepped && l->options->probe) st = record_step(l, &arrays, err);
     }
     rm_arrays_free(&arrays);
     if (l->recorded) l->recorded(l->ctx);

@@ -34,7 +34,7 @@ void rm_trainer_zero(rm_trainer *t) {
     }
 }
 
-rmas_status rm_trainer_step(rm_trainer *t, rmas_error *err) {
+rmas_status rm_trainer_step(rm_trainer *t, bool *stepped, rmas_error *err) {
     double sum = 0;
     for (int i = 0; i < t->n; i++) {
         rm_trainee *v = &t->v[i];
@@ -43,6 +43,8 @@ rmas_status rm_trainer_step(rm_trainer *t, rmas_error *err) {
         sum += s;
     }
     t->norm = sqrt(sum);
+    *stepped = isfinite(t->norm);
+    if (!*stepped) return RMAS_OK;
     t->factor = rm_schedule_factor(t->schedule, t->step, t->warmup, t->total);
     double scale = rm_clip_scale(t->norm, t->max_grad_norm);
     for (int i = 0; i < t->n; i++)

@@ -30,7 +30,6 @@ typedef struct {
     double non_last_weight;
     int64_t max_latent; /* rows of a teacher-forced message; <= 0: all */
     int64_t latent_length, truncate;
-    bool keep_tape; /* no recomputing of frozen models in the backward pass */
     /* run */
     const char *probe; /* folder for everything that is read and computed; no checkpoint then */
     const char *save_dir;
@@ -68,8 +67,9 @@ typedef struct {
 rmas_status rm_trainer_add(rm_trainer *t, const char *key, rm_link *l, int n_part, rmas_error *err);
 void rm_trainer_free(rm_trainer *t);
 void rm_trainer_zero(rm_trainer *t); /* all gradients; `used` is false */
-/* Clips all gradients (grad) together and updates every link that is used. */
-rmas_status rm_trainer_step(rm_trainer *t, rmas_error *err);
+/* Clips all gradients (grad) together and updates every link that is used. A norm that is not finite: *stepped is false, nothing
+ * has changed. */
+rmas_status rm_trainer_step(rm_trainer *t, bool *stepped, rmas_error *err);
 /* param., m., v. and, if grads, grad. of every link into the arrays of a record. */
 rmas_status rm_trainer_record(const rm_trainer *t, rm_arrays *a, bool state, rmas_error *err);
 

@@ -59,20 +59,27 @@ static void adamw(void **state) {
     t.adamw.lr = 0.01;
     t.adamw.weight_decay = 0.1;
     assert_int_equal(rm_trainer_add(&t, "", l, 1, &err), RMAS_OK);
+    bool stepped;
     for (int s = 0; s < 6; s++) {
         static const float w[4] = {0.5f, -1, 2, 0.25f}, b[2] = {-0.125f, 3};
         rm_trainer_zero(&t);
         for (int k = 0; k < 4; k++) t.v[0].grad[k] = w[k] * (float)(s + 1) / 4;
         for (int k = 0; k < 2; k++) t.v[0].grad[4 + k] = b[k] / (float)(s + 1);
         t.v[0].used = true;
-        assert_int_equal(rm_trainer_step(&t, &err), RMAS_OK);
+        assert_int_equal(rm_trainer_step(&t, &stepped, &err), RMAS_OK);
+        assert_true(stepped);
         near(t.norm, norm[s], 1e-6);
         for (int k = 0; k < 6; k++) near((double)rm_link_values(l)[k], want[s][k], 2e-7);
     }
     float before[6];
     memcpy(before, rm_link_values(l), sizeof before);
     rm_trainer_zero(&t); /* nothing depends on the link: left alone, even by decay */
-    assert_int_equal(rm_trainer_step(&t, &err), RMAS_OK);
+    assert_int_equal(rm_trainer_step(&t, &stepped, &err), RMAS_OK);
+    assert_memory_equal(before, rm_link_values(l), sizeof before);
+    t.v[0].used = true;
+    t.v[0].grad[3] = INFINITY; /* a step that would ruin the link is not done */
+    assert_int_equal(rm_trainer_step(&t, &stepped, &err), RMAS_OK);
+    assert_false(stepped);
     assert_memory_equal(before, rm_link_values(l), sizeof before);
     assert_int_equal(t.v[0].adam.t, 6);
     rm_trainer_free(&t);
