@@ -50,7 +50,7 @@ typedef struct {
     int64_t seed; /* order of gpqa's options, and of --shuffle; the reference's default is 42 */
     bool shuffle; /* rows, as Python's random.Random(seed).shuffle */
     bool no_option_shuffle; /* gpqa: keep the right option first */
-    bool private_tests; /* livecodebench: add the private tests where they are JSON (pickled ones are refused) */
+    bool private_tests; /* livecodebench: add the private tests (JSON, or packed as in the release: the pickle is read, not run) */
     int64_t first, num_samples; /* after shuffling: skip `first`, take num_samples; < 0: all */
     int prompt_tests; /* mbppplus: how many example assertions to show; < 0: 3 */
     rm_dataset_texts texts;

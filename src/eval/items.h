@@ -26,6 +26,9 @@ void rm_rows_free(rm_rows *rows);
 rmas_status rm_item_build(rm_item *it, const char *dataset, const rm_rows *rows, size_t i, bool own, const rm_grader *g,
                           const rm_dataset_options *opt, rmas_error *err);
 
+/* Text of packed private tests (rm_free), NULL if it is none. */
+char *rm_unpack_tests(const char *packed);
+
 void rm_md5(const void *data, size_t n, unsigned char out[16]);
 
 #endif

@@ -120,6 +120,13 @@ static void code_sets(void **state) {
     assert_string_equal(ds->v[1].fn_name, "turn");
     assert_non_null(strstr(ds->v[1].eval_sample, "\"num_public\":1,\"num_private\":1"));
     rm_dataset_close(ds);
+    ds = opened("lcb", "livecodebench_packed.jsonl", &opt);
+    assert_non_null(strstr(ds->v[0].eval_sample, "\"inputs\":[\"[1, 2, 3]\",\"[1]\",\"[4, 5]\"]"));
+    assert_non_null(strstr(ds->v[0].eval_sample, "\"num_public\":1,\"num_private\":2"));
+    rm_dataset_close(ds);
+    rmas_error err;
+    assert_int_equal(rm_dataset_open(&ds, "lcb", RMAS_FIXTURES "/datasets/livecodebench_hostile.jsonl", &opt, &err), RMAS_E_FORMAT);
+    assert_non_null(strstr(err.msg, "private_test_cases"));
 }
 
 static void own_questions(void **state) {
