@@ -37,6 +37,12 @@ RM_INLINE void dot_tile(float *y, size_t ldy, const float *x, size_t ldx, const 
             RM_UNROLL for (int o = 0; o < no; o++) s[r][o] = v_fma(weight_n(w + (size_t)o * ldw, i, n - i, type), b, s[r][o]);
         }
     }
+#ifdef RM_SUM_TILE
+    if (nr == DOT_R && no == DOT_O) {
+        RM_SUM_TILE(y, ldy, s, bias);
+        return;
+    }
+#endif
     RM_UNROLL for (int r = 0; r < nr; r++) {
         RM_UNROLL for (int o = 0; o < no; o++) {
             float t = v_sum(s[r][o]);

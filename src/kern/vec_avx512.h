@@ -60,4 +60,37 @@ static inline vf v_widen(__m256i h) { return _mm512_castsi512_ps(_mm512_slli_epi
 static inline vf v_load_bf16(const uint16_t *p) { return v_widen(_mm256_loadu_si256((const void *)p)); }
 static inline vf v_load_bf16_n(const uint16_t *p, size_t n) { return v_widen(_mm256_maskz_loadu_epi16(v_first(n), p)); }
 
+/* One step of summing lanes of two vectors at once: halves of a and b are added, each result takes half of the lanes. The pairs are
+ * those of v_sum, so the sums are the same bits. */
+static inline vf v_fold_far(vf a, vf b, int last) { /* 128-bit lanes: i + 2, or the last step i + 1 */
+    return last ? _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xDD))
+                : _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xEE));
+}
+static inline vf v_fold_near(vf a, vf b, int last) { /* elements of a 128-bit lane: i + 2, then i + 1 */
+    return last ? _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xDD))
+                : _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xEE));
+}
+/* Four vectors to their sums in the four 128-bit lanes, 4 partial sums each. */
+static inline vf v_fold4(vf a, vf b, vf c, vf d) { return v_fold_far(v_fold_far(a, b, 0), v_fold_far(c, d, 0), 1); }
+/* y[r][o] = sum of the lanes of s[r][o] (+ bias[o]) */
+static inline void v_sum_4x6(float *y, size_t ldy, vf s[4][6], const float *bias) {
+    vf t[6];
+    for (int o = 0; o < 6; o++) t[o] = v_fold4(s[0][o], s[1][o], s[2][o], s[3][o]);
+    vf a = v_fold_near(v_fold_near(t[0], t[1], 0), v_fold_near(t[2], t[3], 0), 1), b = v_fold_near(t[4], t[5], 0);
+    b = v_fold_near(b, b, 1);
+    if (bias) {
+        a = _mm512_add_ps(a, _mm512_broadcast_f32x4(_mm_loadu_ps(bias)));
+        b = _mm512_add_ps(b, _mm512_broadcast_f32x4(_mm_castsi128_ps(_mm_loadl_epi64((const void *)(bias + 4)))));
+    }
+#define RM_STORE_ROW(r)                                                                                                                              \
+    _mm_storeu_ps(y + (r)*ldy, _mm512_extractf32x4_ps(a, r));                                                                                        \
+    _mm_storel_pi((__m64 *)(void *)(y + (r)*ldy + 4), _mm512_extractf32x4_ps(b, r))
+    RM_STORE_ROW(0);
+    RM_STORE_ROW(1);
+    RM_STORE_ROW(2);
+    RM_STORE_ROW(3);
+#undef RM_STORE_ROW
+}
+#define RM_SUM_TILE v_sum_4x6
+
 #endif

@@ -39,8 +39,9 @@ static const char *look(const rm_pack *p, const char *base, const rm_ask *ask) {
 
 static void lookups(void **state) {
     (void)state;
-    rm_pack *p = open_pack("rmas-prompts 1\n# comment\n\n=== a\n[{{question}}]\n=== a/lettered\nL\n=== a/code\nC\n=== a/code/named\nN {{fn_name}}\n=== a/choice@w\nW\n"
-                           "=== b/math\n{{include:a}}{{slot:x}} {{slot:y}}{{}}\n\n=== c\n\\boxed{{{question}}} {{braces}}x}} }\n{{}}=== d\n\n");
+    rm_pack *p = open_pack(
+        "rmas-prompts 1\n# comment\n\n=== a\n[{{question}}]\n=== a/lettered\nL\n=== a/code\nC\n=== a/code/named\nN {{fn_name}}\n=== a/choice@w\nW\n"
+        "=== b/math\n{{include:a}}{{slot:x}} {{slot:y}}{{}}\n\n=== c\n\\boxed{{{question}}} {{braces}}x}} }\n{{}}=== d\n\n");
     const char *w[] = {"v", "w"};
     rm_ask ask = {.question = "q"};
     assert_string_equal(look(p, "a", &ask), "a: [q]");
@@ -103,7 +104,14 @@ static bool lettered(const char *s) { return rm_question_lettered(s, strlen(s));
 
 static void rules(void **state) {
     (void)state;
-    const char *yes[] = {"A. x", "x\nb ) y", "\n\n  C:\ty", "A\n- x", "A - b", "d.\n", "\xC2\xA0" "A.\xE3\x80\x80x"};
+    const char *yes[] = {"A. x",
+                         "x\nb ) y",
+                         "\n\n  C:\ty",
+                         "A\n- x",
+                         "A - b",
+                         "d.\n",
+                         "\xC2\xA0"
+                         "A.\xE3\x80\x80x"};
     const char *no[] = {"", "A", "A.", "A.x", "(A) x", "E. x", "x A. y", "x\rA. y", "A x. y"};
     for (size_t i = 0; i < RM_COUNT(yes); i++)
         if (!lettered(yes[i])) fail_msg("'%s' is lettered", yes[i]);
@@ -130,13 +138,20 @@ static void default_pack(void **state) {
         const char *slot[3];
         int n;
     } stages[] = {
-        {"sequential", "planner", false, {0}, 0},           {"sequential", "planner", true, {"solver"}, 1},
-        {"sequential", "critic", false, {"planner"}, 1},    {"sequential", "solver", false, {"critic"}, 1},
-        {"mixture", "math", false, {0}, 0},                 {"mixture", "code", true, {"summarizer"}, 1},
-        {"mixture", "science", true, {"summarizer"}, 1},    {"mixture", "summarizer", false, {"science", "math", "code"}, 3},
-        {"distillation", "expert", false, {0}, 0},          {"distillation", "expert", true, {"learner"}, 1},
-        {"distillation", "learner", false, {"expert"}, 1},  {"deliberation", "reflector", true, {"toolcaller"}, 1},
-        {"deliberation", "toolcaller", false, {"reflector"}, 1}, {"single", "agent", false, {0}, 0},
+        {"sequential", "planner", false, {0}, 0},
+        {"sequential", "planner", true, {"solver"}, 1},
+        {"sequential", "critic", false, {"planner"}, 1},
+        {"sequential", "solver", false, {"critic"}, 1},
+        {"mixture", "math", false, {0}, 0},
+        {"mixture", "code", true, {"summarizer"}, 1},
+        {"mixture", "science", true, {"summarizer"}, 1},
+        {"mixture", "summarizer", false, {"science", "math", "code"}, 3},
+        {"distillation", "expert", false, {0}, 0},
+        {"distillation", "expert", true, {"learner"}, 1},
+        {"distillation", "learner", false, {"expert"}, 1},
+        {"deliberation", "reflector", true, {"toolcaller"}, 1},
+        {"deliberation", "toolcaller", false, {"reflector"}, 1},
+        {"single", "agent", false, {0}, 0},
     };
     rm_pack *p;
     assert_int_equal(rm_pack_open(&p, NULL, NULL), RMAS_OK);
@@ -149,7 +164,8 @@ static void default_pack(void **state) {
                 rmas_error err = {0};
                 if (rm_pack_user(p, stages[i].style, stages[i].role, stages[i].feedback, text, &ask, &parts, &err) != RMAS_OK ||
                     rm_parts_check(&parts, stages[i].slot, stages[i].n, &err) != RMAS_OK ||
-                    rm_pack_system(p, stages[i].style, stages[i].role, text, &ask, &s, &err) != RMAS_OK || rm_pack_retry(p, stages[i].style, &ask, &s, &err) != RMAS_OK)
+                    rm_pack_system(p, stages[i].style, stages[i].role, text, &ask, &s, &err) != RMAS_OK ||
+                    rm_pack_retry(p, stages[i].style, &ask, &s, &err) != RMAS_OK)
                     fail_msg("%s", err.msg);
                 const char *wrong[] = {"nobody"};
                 assert_int_not_equal(rm_parts_check(&parts, wrong, 1, &err), RMAS_OK);
@@ -172,7 +188,11 @@ static void split_at_slots(void **state) {
     rmas_error err = {0};
     const rm_chat_options opt = {.date = {2024, 7, 26}};
     assert_int_equal(rm_pack_lookup(p, &base, 1, &ask, &parts, NULL), RMAS_OK);
-    assert_int_equal(rm_chat_parse(&c, "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content | trim }}{% endfor %}{% if add_generation_prompt %}[me]{% endif %}", "<s>", "", &opt, "test", &err), RMAS_OK);
+    assert_int_equal(
+        rm_chat_parse(
+            &c, "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content | trim }}{% endfor %}{% if add_generation_prompt %}[me]{% endif %}",
+            "<s>", "", &opt, "test", &err),
+        RMAS_OK);
     assert_int_equal(rm_prompt_chat(c, "SYS <<slot-one-0-2>>", &parts, &pieces, &err), RMAS_OK);
     assert_int_equal(pieces.n_slot, 2);
     assert_string_equal(pieces.text[0], "<s>[system]SYS <<slot-one-0-2>>[user]x <<slot-one-0-0>> <<slot-two-1-1>>\n");
@@ -183,7 +203,8 @@ static void split_at_slots(void **state) {
     rm_pieces_free(&pieces);
     rm_chat_free(c);
     /* templates that lose or double a slot */
-    const char *bad[] = {"{{ messages[0].role }}", "{{ messages[-1].content }}{{ messages[-1].content }}", "{{ messages[-1].content|upper }}", "{{ messages[-1].content|reverse }}"};
+    const char *bad[] = {"{{ messages[0].role }}", "{{ messages[-1].content }}{{ messages[-1].content }}", "{{ messages[-1].content|upper }}",
+                         "{{ messages[-1].content|reverse }}"};
     for (size_t i = 0; i < RM_COUNT(bad); i++) {
         assert_int_equal(rm_chat_parse(&c, bad[i], NULL, NULL, &opt, "test", &err), RMAS_OK);
         assert_int_not_equal(rm_prompt_chat(c, NULL, &parts, &pieces, &err), RMAS_OK);
@@ -200,7 +221,9 @@ static void system_into_user(void **state) {
     rm_strbuf out = {0};
     rmas_error err = {0};
     const rm_chat_options opt = {.date = {2024, 7, 26}};
-    assert_int_equal(rm_chat_parse(&c, "{% if messages[0].role == 'system' %}{{ raise_exception('Conversation roles must alternate user/...') }}{% endif %}{{ messages[0].content }}|{{ enable_thinking }}{{ tools is none }}{{ bos_token is defined }}",
+    assert_int_equal(rm_chat_parse(&c,
+                                   "{% if messages[0].role == 'system' %}{{ raise_exception('Conversation roles must alternate user/...') }}{% endif "
+                                   "%}{{ messages[0].content }}|{{ enable_thinking }}{{ tools is none }}{{ bos_token is defined }}",
                                    "", NULL, &opt, "test", &err),
                      RMAS_OK);
     assert_int_equal(rm_chat_render(c, "S", "U", &out, &err), RMAS_OK);
@@ -256,8 +279,9 @@ static void out_of_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(lookups),        cmocka_unit_test(errors_with_lines), cmocka_unit_test(large_packs), cmocka_unit_test(rules),     cmocka_unit_test(default_pack),
-        cmocka_unit_test(split_at_slots), cmocka_unit_test(system_into_user),  cmocka_unit_test(text_mode),   cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(lookups),       cmocka_unit_test(errors_with_lines), cmocka_unit_test(large_packs),      cmocka_unit_test(rules),
+        cmocka_unit_test(default_pack),  cmocka_unit_test(split_at_slots),    cmocka_unit_test(system_into_user), cmocka_unit_test(text_mode),
+        cmocka_unit_test(out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -69,7 +69,8 @@ static void as_jinja(void **state) {
             const char *want = json_string_value(json_object_get(row, "text"));
             char *got = render(json_string_value(source), json_string_length(source), vars);
             if (want ? strcmp(got, want) != 0 : strncmp(got, "ERROR: ", 7) != 0) {
-                fprintf(stderr, "%s\n got: %s\nwant: %s\n", json_string_value(source), got, want ? want : json_string_value(json_object_get(row, "error")));
+                fprintf(stderr, "%s\n got: %s\nwant: %s\n", json_string_value(source), got,
+                        want ? want : json_string_value(json_object_get(row, "error")));
                 bad++;
             }
             rm_free(got);
@@ -110,7 +111,8 @@ static void dates(void **state) {
     (void)state;
     rm_date d;
     assert_true(rm_date_parse("2024-02-29", &d) && d.year == 2024 && d.month == 2 && d.day == 29);
-    const char *bad[] = {"", "2023-02-29", "2024-13-01", "2024-00-10", "2024-1-1", "2024-01-32", "24-01-01x", "2024/01/01", "-024-01-01", "2024-01-1 ", "0000-01-01"};
+    const char *bad[] = {"",          "2023-02-29", "2024-13-01", "2024-00-10", "2024-1-1",  "2024-01-32",
+                         "24-01-01x", "2024/01/01", "-024-01-01", "2024-01-1 ", "0000-01-01"};
     for (size_t i = 0; i < RM_COUNT(bad); i++) assert_false(rm_date_parse(bad[i], &d));
     expect("{{ strftime_now('%a %d %b %Y, %A %-d %B, day %j') }}", "{}", "Fri 26 Jul 2024, Friday 26 July, day 208");
     expect_error("{{ strftime_now('%Q') }}", "'%Q' is not supported");
@@ -227,8 +229,10 @@ static void variables(void **state) {
     assert_memory_equal(got, "ERROR: ", 7);
     rm_free(got);
     json_decref(vars);
-    expect("{{ x }} {{ y.a }} {{ z }}", "{\"x\": [1, 2.0, \"a\", null, true], \"y\": {\"a\": {}}, \"z\": \"\\u00e9\"}", "[1, 2.0, 'a', None, True] {} \xC3\xA9");
-    static const char source[] = "{% macro m(a, b=[1, 2]) %}{{ a ~ b|join(',') }}{% endmacro %}{% for i in l %}{{ m(i)|upper }}{{ loop.index }}{% endfor %}{{ d|tojson(indent=2) }}";
+    expect("{{ x }} {{ y.a }} {{ z }}", "{\"x\": [1, 2.0, \"a\", null, true], \"y\": {\"a\": {}}, \"z\": \"\\u00e9\"}",
+           "[1, 2.0, 'a', None, True] {} \xC3\xA9");
+    static const char source[] = "{% macro m(a, b=[1, 2]) %}{{ a ~ b|join(',') }}{% endmacro %}{% for i in l %}{{ m(i)|upper }}{{ loop.index }}{% "
+                                 "endfor %}{{ d|tojson(indent=2) }}";
     vars = json_loads("{\"l\": [\"a\", \"b\"], \"d\": {\"k\": [1, {\"x\": 2.5}]}}", 0, NULL);
     char *want = render(source, strlen(source), vars);
     assert_memory_equal(want, "A1,21B1,22{", 11);
