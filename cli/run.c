@@ -11,6 +11,7 @@
 #include "system/memory.h"
 #include "util/file.h"
 #include "util/mem.h"
+#include "util/strbuf.h"
 
 /* ---- flags ------------------------------------------------------------------------------------------------------------- */
 
@@ -278,11 +279,13 @@ typedef struct {
     rm_search *search;
     rm_replay *replay;
     rm_results *results;
+    rm_strbuf more; /* settings for the fingerprint of a results file */
     char option[2][32];
     const char *option_word[2];
 } parts;
 
 static void close_parts(parts *p) {
+    rm_strbuf_free(&p->more);
     rm_results_close(p->results);
     rm_replay_close(p->replay);
     rm_search_free(p->search);
@@ -299,7 +302,7 @@ static void close_parts(parts *p) {
 /* Which system, with the method applied: text in place of latents, or one agent alone. */
 static rmas_status open_system(flags *f, parts *p, rm_run_options *o, rmas_error *err) {
     if (!f->style == !f->system) return rm_fail(err, RMAS_E_ARG, "give either --style NAME or --system DIR");
-    RM_TRY(f->system ? rm_system_find(&p->named, f->system, err) : rm_system_style(&p->named, f->style, err));
+    RM_TRY(rm_system_find(&p->named, f->system ? f->system : f->style, err));
     o->text = is(f->method, "text") || is(f->method, "text_recursive");
     if (is(f->method, "single") || is(f->method, "single_tools"))
         return rm_system_single(&p->sys, p->named, is(f->method, "single") ? "single" : "single-tools", is(f->method, "single_tools"), err);
@@ -415,6 +418,8 @@ static rmas_status run(flags *f, parts *p, rm_show *show, rmas_error *err) {
     RM_TRY(open_team(f, p, show, &o, err));
     if (f->replay) RM_TRY(rm_replay_open(&p->replay, f->replay, p->team, o.n_round, err));
     o.replay = p->replay;
+    rm_strbuf_printf(&p->more, "%s|%d|%s", f->dtype, (int)f->thinking, f->date ? f->date : "");
+    for (int i = 0; i < f->override.n; i++) rm_strbuf_printf(&p->more, "|%s", f->override.v[i]);
     rm_results_options ro = {.data = p->data,
                              .sys = p->sys,
                              .run = &o,
@@ -422,6 +427,7 @@ static rmas_status run(flags *f, parts *p, rm_show *show, rmas_error *err) {
                              .split = f->split ? f->split : rm_dataset_split(p->data->name),
                              .method = f->method,
                              .prompts = f->prompts ? f->prompts : p->sys->prompts,
+                             .more = rm_str(&p->more),
                              .path = f->result_jsonl,
                              .resume = f->resume,
                              .unsafe = f->unsafe,
@@ -452,7 +458,9 @@ int cmd_run(int argc, char **argv) {
     sigaction(SIGINT, &act, NULL);
     sigaction(SIGTERM, &act, NULL);
     rm_show_start(&show, NULL, f.quiet, false);
-    rmas_status st = n_word ? rm_fail(&err, RMAS_E_ARG, "'%s' is not an option", argv[1]) : run(&f, &p, &show, &err);
+    if (n_word && !f.system && !f.style) f.system = argv[1]; /* rmas run systems/nano-sequential -q ... */
+    rmas_status st =
+        n_word > 1 || (n_word && f.system != argv[1]) ? rm_fail(&err, RMAS_E_ARG, "'%s' is not an option", argv[n_word]) : run(&f, &p, &show, &err);
     if (st == RMAS_E_CANCELLED) {
         fprintf(stderr, "rmas run: interrupted%s\n", f.result_jsonl ? "; the results so far are kept, --resume goes on" : "");
         status = 130;

@@ -14,6 +14,7 @@ typedef struct {
     const char *dataset, *split; /* as reported */
     const char *method; /* latent, text ... */
     const char *prompts; /* pack, for the fingerprint of the run; may be NULL */
+    const char *more; /* whatever else the answers depend on, for the fingerprint; may be NULL */
     const char *path; /* results file; NULL: none */
     bool resume; /* go on with the file that is there */
     bool unsafe; /* run programs without a sandbox */
