@@ -283,6 +283,34 @@ static void broken_files(void **state) {
     error_is("nothing.safetensors", NULL, "nothing.safetensors");
 }
 
+/* Every allocation fails once: an error comes back, nothing leaks (the sanitizers watch). */
+static void lack_of_memory(void **state) {
+    (void)state;
+    rmas_error err = {0};
+    rm_link *l;
+    assert_int_equal(rm_link_new(&l, one, "ln_res_adapter", 8, 8, 7, &err), RMAS_OK);
+    assert_int_equal(rm_link_save(l, path_of("a.pt"), &err), RMAS_OK);
+    rm_link_close(l);
+    float x[16], y[16];
+    fill(x, 16, 8, 1);
+    int failures = 0;
+    for (long n = 1;; n++) {
+        rm_mem_fail_after(n);
+        rmas_status st = rm_link_open(&l, one, path_of("a.pt"), NULL, RM_EXACT, &err);
+        if (st == RMAS_OK) st = rm_link_thaw(l, &err);
+        if (st == RMAS_OK) st = rm_link_apply(l, x, 2, y, &err);
+        if (st == RMAS_OK) st = rm_link_backward(l, x, 2, y, y, rm_link_values(l), &err);
+        if (st == RMAS_OK) st = rm_link_save(l, path_of("b.safetensors"), &err);
+        rm_mem_fail_after(0);
+        rm_link_close(l);
+        if (st == RMAS_OK) break;
+        assert_true(err.msg[0] != 0);
+        failures++;
+        assert_true(n < 10000);
+    }
+    assert_true(failures > 10);
+}
+
 static int set_up(void **state) {
     (void)state;
     rmas_error err;
@@ -305,6 +333,6 @@ static int tear_down(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(all_types), cmocka_unit_test(rows_are_independent), cmocka_unit_test(initialisation),
-                                       cmocka_unit_test(files), cmocka_unit_test(broken_files)};
+                                       cmocka_unit_test(files),     cmocka_unit_test(broken_files),         cmocka_unit_test(lack_of_memory)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
