@@ -112,9 +112,11 @@ FILTER(f_center) {
 
 FILTER(f_indent) { /* s, width, first, blank */
     UNUSED;
-    rm_val t, by = rm_val_str("    ", 4), lines;
+    rm_val t = a[0], by = rm_val_str("    ", 4), lines;
     int64_t width;
-    if (!rm_tmpl_to_str(r, &a[0], &t)) return false;
+    const char *s;
+    size_t n;
+    if (!rm_tmpl_arg_str(r, &a[0], "what is indented", &s, &n)) return false;
     if (a[1].kind == V_STR) {
         by = a[1];
     } else if (given(&a[1])) {
@@ -142,9 +144,11 @@ FILTER(f_indent) { /* s, width, first, blank */
 
 FILTER(f_truncate) { /* s, length, killwords, end, leeway */
     UNUSED;
-    rm_val t, end = rm_val_str("...", 3), to, head;
+    rm_val t = a[0], end = rm_val_str("...", 3), to, head;
     int64_t length = 255, leeway = 5, n, n_end;
-    if (!rm_tmpl_to_str(r, &a[0], &t) || (given(&a[1]) && !rm_tmpl_arg_int(r, &a[1], "length", &length)) ||
+    const char *text;
+    size_t n_text;
+    if (!rm_tmpl_arg_str(r, &a[0], "what is truncated", &text, &n_text) || (given(&a[1]) && !rm_tmpl_arg_int(r, &a[1], "length", &length)) ||
         (given(&a[3]) && !rm_tmpl_to_str(r, &a[3], &end)) || (given(&a[4]) && a[4].kind != V_NONE && !rm_tmpl_arg_int(r, &a[4], "leeway", &leeway)) ||
         !rm_tmpl_length(r, &t, &n) || !rm_tmpl_length(r, &end, &n_end))
         return false;

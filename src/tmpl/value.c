@@ -397,10 +397,7 @@ static bool bounds(rm_run *r, const rm_val *a, const rm_val *b, const rm_val *c,
 bool rm_tmpl_get_slice(rm_run *r, const rm_val *of, const rm_val *a, const rm_val *b, const rm_val *c, rm_val *out) {
     int64_t n, start = 0, stop = 0, step = 1, count;
     if (of->kind == V_UNDEF) return rm_tmpl_undefined(r, of);
-    if (of->kind != V_STR && (!rm_val_is_seq(of) || of->kind == V_VIEW)) {
-        *out = rm_tmpl_undef_of(of, "a slice", 7);
-        return true;
-    }
+    if (of->kind != V_STR && (!rm_val_is_seq(of) || of->kind == V_VIEW)) return rm_tmpl_fail(r, "'%s' object has no slices", rm_val_type(of));
     if (!rm_tmpl_length(r, of, &n) || !bounds(r, a, b, c, n, &start, &stop, &step)) return false;
     if (step > n || step < -n) step = step > 0 ? n + 1 : -n - 1;
     count = step > 0 ? (stop > start ? (stop - start - 1) / step + 1 : 0) : (start > stop ? (start - stop - 1) / -step + 1 : 0);
