@@ -5,7 +5,7 @@ set -u
 cd "$(dirname "$0")/../.."
 seconds=${1:-60}
 shift || true
-[ $# -gt 0 ] || set -- safetensors gguf pt json config tokenizer template prompts
+[ $# -gt 0 ] || set -- safetensors gguf pt json config tokenizer template prompts grade
 if [ ! -d build-fuzz ]; then
     CC=clang meson setup build-fuzz -Dfuzz=true --buildtype=plain -Db_sanitize=address,undefined -Db_lundef=false \
         -Dc_args="-O1 -g -fsanitize=fuzzer-no-link" >/dev/null || exit 1
