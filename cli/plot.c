@@ -59,10 +59,10 @@ static void panel_free(panel *p) {
 
 static bool add_line(panel *loss, panel *norms, json_t *line, double *smooth) {
     const json_t *step = json_object_get(line, "step"), *value = json_object_get(line, "loss");
-    if (!json_is_integer(step) || !json_is_number(value)) return true; /* a batch without a step */
     double x = (double)json_integer_value(step), y = json_number_value(value);
-    *smooth = isnan(*smooth) ? y : 0.95 * *smooth + 0.05 * y;
-    bool ok = add_point(loss, "loss", false, true, x, y) && add_point(loss, "loss, smoothed", false, false, x, *smooth);
+    bool trained = json_is_integer(step) && json_is_number(value), ok = true; /* not: the start, a batch without a step */
+    if (trained) *smooth = isnan(*smooth) ? y : 0.95 * *smooth + 0.05 * y;
+    if (trained) ok = add_point(loss, "loss", false, true, x, y) && add_point(loss, "loss, smoothed", false, false, x, *smooth);
     static const char *const held[][2] = {{"held_out_loss", "held-out loss"}, {"held_out_rollout_ce", "held-out, rollouts, last round"}};
     for (size_t i = 0; i < RM_COUNT(held); i++) {
         const json_t *h = json_object_get(line, held[i][0]);
@@ -72,7 +72,7 @@ static bool add_line(panel *loss, panel *norms, json_t *line, double *smooth) {
     const char *key;
     json_t *v, *links = json_object_get(line, "link_norms");
     json_object_foreach(links, key, v) ok = ok && add_point(norms, key, false, false, x, json_number_value(v));
-    if (!links) ok = ok && add_point(norms, "norm", false, false, x, json_number_value(json_object_get(line, "norm")));
+    if (!links && trained) ok = ok && add_point(norms, "norm", false, false, x, json_number_value(json_object_get(line, "norm")));
     return ok;
 }
 

@@ -285,6 +285,19 @@ static rmas_status do_batch(rm_loop *l, progress *p, json_t *line, bool *stepped
     return st;
 }
 
+/* Where the run begins: what every later loss is compared with, and the links to keep if none is better. */
+static rmas_status evaluate_start(rm_loop *l, progress *p, rm_lines *log, rmas_error *err) {
+    json_t *line = json_pack("{s:i}", "step", 0);
+    bool stop;
+    rmas_status st = line ? evaluate(l, p, line, &stop, err) : rm_fail(err, RMAS_E_NOMEM, "out of memory");
+    if (st != RMAS_OK) {
+        json_decref(line);
+        return st;
+    }
+    p->logged++;
+    return rm_lines_add(log, line, err);
+}
+
 static rmas_status steps(rm_loop *l, progress *p, rm_lines *log, rmas_error *err) {
     const rm_train_options *o = l->options;
     rm_trainer *t = l->trainer;
@@ -351,6 +364,7 @@ rmas_status rm_loop_run(rm_loop *l, rmas_error *err) {
     if (st == RMAS_OK && there) rm_loop_say(o, false, "going on after step %lld", (long long)l->trainer->step);
     rm_free(state);
     if (st == RMAS_OK) st = rm_lines_open(&log, o->save_dir, "log.jsonl", true, err);
+    if (st == RMAS_OK && l->held_out && l->trainer->step == 0 && p.number == 0) st = evaluate_start(l, &p, &log, err);
     if (st == RMAS_OK) {
         st = steps(l, &p, &log, err);
         rmas_status end = rm_lines_close(&log, st == RMAS_OK ? err : NULL);
@@ -358,7 +372,6 @@ rmas_status rm_loop_run(rm_loop *l, rmas_error *err) {
     }
     if (st == RMAS_OK) st = write_state(l, &p, err);
     if (st == RMAS_OK) st = save_links(l, l->held_out ? "last" : NULL, err);
-    if (st == RMAS_OK && l->held_out && p.best_step > 0)
-        rm_loop_say(o, false, "best held-out loss %.4f at step %lld", p.best, (long long)p.best_step);
+    if (st == RMAS_OK && l->held_out && !isnan(p.best)) rm_loop_say(o, false, "best held-out loss %.4f at step %lld", p.best, (long long)p.best_step);
     return st;
 }
