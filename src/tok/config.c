@@ -243,7 +243,8 @@ static rmas_status rebuild(config *c) {
     return RMAS_OK;
 }
 
-/* Tokens with a role are special whatever tokenizer.json says; one that is an ordinary token becomes an added one. */
+/* Tokens with a role are special whatever tokenizer.json says; one that is an ordinary token becomes an added one. One that
+ * is no token at all is left out: the reference gives it an id behind the last one, for which the model has no row. */
 static rmas_status make_special(config *c, const char *token, int32_t *id) {
     rm_tok *t = c->t;
     size_t n = strlen(token);
