@@ -200,6 +200,60 @@ static bool push_bytes(const rm_bpe *b, const char *s, size_t n, rm_ids *out) {
     return true;
 }
 
+static bool merge_piece(const rm_bpe *b, rm_bpe_work *w, const char *s, size_t n, rm_ids *out) {
+    if (n > INT32_MAX - 8 || !reserve_symbols(w, n + 1)) return false;
+    size_t k = first_symbols(b, w, s, n);
+    if (k <= SHORT && !b->score_rank) return merge_short(b, w->sym, (int)k, out);
+    if (!merge_long(b, w, k, s)) return false;
+    for (int32_t i = k ? 0 : -1; i >= 0; i = w->sym[i].next) {
+        const rm_sym *x = &w->sym[i];
+        if (!(x->id >= 0 ? rm_ids_push(out, x->id) : push_bytes(b, s + x->at, x->end - x->at, out))) return false;
+    }
+    return true;
+}
+
+/* ---- words ---------------------------------------------------------------------------------------------------------------- */
+
+static const char blank[] = "\xE2\x96\x81"; /* U+2581 */
+
+static unsigned char_before(const char *s, size_t i) { /* i > 0, valid UTF-8 */
+    int len;
+    do i--;
+    while (i && ((unsigned char)s[i] & 0xC0) == 0x80);
+    return rm_char_at(s + i, &len);
+}
+
+/* What precedes a U+2581 may stand for another character: <0xHH> for its byte, the unknown token for anything. */
+static bool stands_for_others(const rm_bpe *b, const char *s, size_t i) {
+    rm_text unk = rm_vocab_text(b->vocab, b->unk);
+    return (i >= 6 && memcmp(s + i - 6, "<0x", 3) == 0) || (unk.s && i >= unk.n && memcmp(s + i - unk.n, unk.s, unk.n) == 0);
+}
+
+bool rm_bpe_find_cuts(rm_bpe *b) {
+    const rm_vocab *v = b->vocab;
+    bool none_dropped = b->score_rank || b->unk >= 0 || b->byte_fallback; /* a dropped character would make others neighbours */
+    for (int i = 0; i < 256 && !b->score_rank && b->unk < 0; i++) none_dropped &= b->byte_id[i] >= 0;
+    if (b->byte_level || !none_dropped || rm_vocab_find(v, blank, 3) < 0) return true;
+    b->joined = rm_calloc(RM_JOINED + 1, 1);
+    if (!b->joined) return false;
+    for (int32_t id = 0; id < v->n_id; id++) {
+        rm_text x = rm_vocab_text(v, id);
+        for (size_t i = 1; x.s && i + 3 <= x.n; i++) {
+            const char *q = memchr(x.s + i, blank[0], x.n - i);
+            if (!q) break;
+            i = (size_t)(q - x.s);
+            if (x.n - i < 3 || memcmp(q, blank, 3) != 0) continue;
+            if (stands_for_others(b, x.s, i)) {
+                rm_free(b->joined);
+                b->joined = NULL;
+                return true;
+            }
+            b->joined[char_before(x.s, i) & RM_JOINED] = 1;
+        }
+    }
+    return true;
+}
+
 bool rm_bpe_word(const rm_bpe *b, rm_bpe_work *w, const char *s, size_t n, rm_ids *out) {
     if (b->ignore_merges && n <= b->vocab->max_len) {
         int32_t id;
@@ -213,15 +267,17 @@ bool rm_bpe_word(const rm_bpe *b, rm_bpe_work *w, const char *s, size_t n, rm_id
         }
         if (id >= 0) return rm_ids_push(out, id);
     }
-    if (n > INT32_MAX - 8 || !reserve_symbols(w, n + 1)) return false;
-    size_t k = first_symbols(b, w, s, n);
-    if (k <= SHORT && !b->score_rank) return merge_short(b, w->sym, (int)k, out);
-    if (!merge_long(b, w, k, s)) return false;
-    for (int32_t i = k ? 0 : -1; i >= 0; i = w->sym[i].next) {
-        const rm_sym *x = &w->sym[i];
-        if (!(x->id >= 0 ? rm_ids_push(out, x->id) : push_bytes(b, s + x->at, x->end - x->at, out))) return false;
+    if (!b->joined) return merge_piece(b, w, s, n, out);
+    size_t from = 0;
+    for (size_t i = 1; i < n; i++) {
+        const char *q = memchr(s + i, blank[0], n - i);
+        if (!q) break;
+        i = (size_t)(q - s);
+        if (n - i < 3 || memcmp(q, blank, 3) != 0 || b->joined[char_before(s, i) & RM_JOINED]) continue;
+        if (!merge_piece(b, w, s + from, i - from, out)) return false;
+        from = i;
     }
-    return true;
+    return merge_piece(b, w, s + from, n - from, out);
 }
 
 void rm_bpe_work_free(rm_bpe_work *w) {
@@ -234,5 +290,6 @@ void rm_bpe_work_free(rm_bpe_work *w) {
 void rm_bpe_free(rm_bpe *b) {
     rm_free(b->merges.slot);
     rm_free(b->score_rank);
+    rm_free(b->joined);
     *b = (rm_bpe){0};
 }

@@ -24,6 +24,7 @@ typedef struct {
     uint32_t *score_rank; /* by id: the smaller the earlier; NULL: merge by the table. Owned */
     int32_t byte_id[256]; /* byte-level: the token of the byte's character; else of <0xHH>; -1: there is none */
     int32_t unk; /* -1: what has no token is dropped */
+    uint8_t *joined; /* rm_bpe_find_cuts: by code point & RM_JOINED; NULL: words are never cut. Owned */
     bool byte_level; /* the symbols are bytes, not characters */
     bool byte_fallback, fuse_unk, ignore_merges;
 } rm_bpe;
@@ -41,6 +42,11 @@ typedef struct {
 bool rm_bpe_word(const rm_bpe *b, rm_bpe_work *w, const char *s, size_t n, rm_ids *out);
 void rm_bpe_work_free(rm_bpe_work *w);
 void rm_bpe_free(rm_bpe *b);
+
+/* Where nothing splits a text into words, it can still be cut in front of a U+2581 whose predecessor stands before a U+2581 in
+ * no token at all: no merge reaches over such a place. Notes which predecessors do. False when out of memory. */
+enum { RM_JOINED = 0xFFF };
+bool rm_bpe_find_cuts(rm_bpe *b);
 
 /* Score -> rank: descending scores give ascending ranks, equal ones equal. */
 uint32_t rm_bpe_score_rank(float score);

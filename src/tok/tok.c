@@ -171,6 +171,7 @@ rmas_status rm_tok_seal(rm_tok *t, rmas_error *err) {
         t->bpe.byte_level = true;
     }
     find_bytes(t);
+    if (!rm_bpe_find_cuts(&t->bpe)) return rm_fail(err, RMAS_E_NOMEM, "%s: out of memory", t->name);
     RM_TRY(add_finders(t, err));
     if (!t->bos_text) t->bos_text = rm_strdup("");
     if (!t->eos_text) t->eos_text = rm_strdup("");

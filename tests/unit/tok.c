@@ -187,6 +187,29 @@ static void byte_fallback(void **state) {
     rm_tok_close(t);
 }
 
+/* Cutting a text in front of U+2581 must not keep neighbours apart that merge. */
+static void cuts(void **state) {
+    (void)state;
+    const struct {
+        const char *unk, *token, *merge, *text, *ids;
+    } row[] = {
+        {"null", "", "", "a" BLANK "b" BLANK "b", "3 2 4"},
+        {"null", "", "", "ax" BLANK "b", "3 2"}, /* x is dropped */
+        {"\"<unk>\"", "", "", "bx" BLANK "b", "2 5 4"},
+        {"\"<unk>\"", ", \"<unk>" BLANK "\": 6", ", \"<unk> " BLANK "\"", "bx" BLANK, "2 6"},
+    };
+    for (size_t i = 0; i < RM_COUNT(row); i++) {
+        char text[1000];
+        snprintf(text, sizeof text,
+                 "{\"model\": {\"type\": \"BPE\", \"unk_token\": %s, \"fuse_unk\": true, \"vocab\": {\"a\": 0, \"" BLANK "\": 1, \"b\": 2, \"a" BLANK
+                 "\": 3, \"" BLANK "b\": 4, \"<unk>\": 5%s}, \"merges\": [\"a " BLANK "\", \"" BLANK " b\"%s]}}",
+                 row[i].unk, row[i].token, row[i].merge);
+        rm_tok *t = open_text(text);
+        assert_string_equal(ids_of(t, row[i].text, false), row[i].ids);
+        rm_tok_close(t);
+    }
+}
+
 static void folders(void **state) {
     (void)state;
     const char *config =
@@ -665,14 +688,23 @@ static int teardown(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(byte_level_text), cmocka_unit_test(added_tokens),
-        cmocka_unit_test(byte_fallback),   cmocka_unit_test(folders),
-        cmocka_unit_test(clean_up),        cmocka_unit_test(known_expressions),
-        cmocka_unit_test(behaviours),      cmocka_unit_test(hostile_expressions),
-        cmocka_unit_test(normal_forms),    cmocka_unit_test(alphabet),
-        cmocka_unit_test(bad_files),       cmocka_unit_test(damaged_files),
-        cmocka_unit_test(long_texts),      cmocka_unit_test(out_of_memory),
-        cmocka_unit_test(gguf_spm),        cmocka_unit_test(gguf_gpt2),
+        cmocka_unit_test(byte_level_text),
+        cmocka_unit_test(added_tokens),
+        cmocka_unit_test(byte_fallback),
+        cmocka_unit_test(cuts),
+        cmocka_unit_test(folders),
+        cmocka_unit_test(clean_up),
+        cmocka_unit_test(known_expressions),
+        cmocka_unit_test(behaviours),
+        cmocka_unit_test(hostile_expressions),
+        cmocka_unit_test(normal_forms),
+        cmocka_unit_test(alphabet),
+        cmocka_unit_test(bad_files),
+        cmocka_unit_test(damaged_files),
+        cmocka_unit_test(long_texts),
+        cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(gguf_spm),
+        cmocka_unit_test(gguf_gpt2),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
