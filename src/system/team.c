@@ -139,11 +139,17 @@ static rmas_status open_agent(rm_team *t, int i, const rm_files *f, char *const 
     rm_agent *a = &t->agent[i];
     a->role = t->sys->agent[i].role;
     a->path = f->agent[i].model;
-    RM_TRY(rm_tok_open(&a->tok, a->path, err));
+    for (int k = 0; k < i && !a->same_path; k++) {
+        if (strcmp(a->path, t->agent[k].path)) continue;
+        a->same_path = true;
+        a->tok = t->agent[k].tok;
+        a->chat = t->agent[k].chat;
+    }
+    if (!a->same_path) RM_TRY(rm_tok_open(&a->tok, a->path, err));
     a->eos = rm_tok_eos(a->tok);
     a->pad = rm_tok_pad(a->tok) >= 0 ? rm_tok_pad(a->tok) : a->eos;
     if (a->pad < 0) return rm_fail(err, RMAS_E_FORMAT, "%s: the tokenizer of %s names neither an end token nor a padding token", a->path, a->role);
-    RM_TRY(rm_chat_new(&a->chat, a->tok, &o->chat, a->path, err));
+    if (!a->same_path) RM_TRY(rm_chat_new(&a->chat, a->tok, &o->chat, a->path, err));
     RM_TRY(rm_generation_config_read(&a->gen, a->path, err));
     RM_TRY(open_model(t, i, sign, o->precision, err));
     return o->links && t->sys->n_edge ? open_inner(t, i, f, o->precision, err) : RMAS_OK;
@@ -153,8 +159,8 @@ void rm_team_close(rm_team *t) {
     if (!t) return;
     for (int i = 0; i < t->n_agent; i++) {
         rm_agent *a = &t->agent[i];
-        rm_tok_close(a->tok);
-        rm_chat_free(a->chat);
+        if (!a->same_path) rm_tok_close(a->tok);
+        if (!a->same_path) rm_chat_free(a->chat);
         rm_link_close(a->inner);
         rm_free(a->gen.end);
         if (a->shared_with >= 0) continue;

@@ -21,6 +21,7 @@ typedef struct {
     int32_t eos, pad; /* eos -1: none; pad: eos if the tokenizer has none */
     rm_generation_config gen;
     int shared_with; /* an earlier agent whose model it is; -1: its own */
+    bool same_path; /* tokenizer and chat template are an earlier agent's too */
 } rm_agent;
 
 typedef struct rm_team rm_team;
