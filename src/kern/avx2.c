@@ -7,6 +7,8 @@
 #define DOT_O 3
 #define OUTER_R 2
 #include "kern/gemm.h"
+#define RM_OWN_TILE
 #include "kern/quant.h"
+#include "kern/avx2_quant.h"
 
-const rm_kern rm_kern_avx2 = {.name = "avx2", RM_OPS, RM_GEMM, RM_QUANT};
+const rm_kern rm_kern_avx2 = {.name = "avx2", RM_OPS, RM_GEMM, .q_quant = op_q_quant, .q_expand = op_q_expand, .q_tile = q_tile_256};

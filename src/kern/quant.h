@@ -1,14 +1,6 @@
 /* Quantised products in plain C, for every form; included like ops.h. The faster tables replace some of these by their own, which give
  * the same bits where the arithmetic has the same fused operations. */
 
-RM_INLINE float load_f16(const uint8_t *p) {
-    uint16_t h;
-    memcpy(&h, p, 2);
-    float t[16];
-    v_store(t, v_load_half_n(&h, 1));
-    return t[0];
-}
-
 static void op_q_quant(uint8_t *tile, const float *x, size_t ldx, int n_row, size_t n) {
     for (size_t b = 0; b < n / RM_QBLOCK; b++, tile += n_row * RM_QX_ROW) {
         for (int r = 0; r < n_row; r++) {
@@ -41,41 +33,46 @@ static void op_q_quant(uint8_t *tile, const float *x, size_t ldx, int n_row, siz
     }
 }
 
-RM_INLINE int high_bits(const uint8_t *h, int high, int s, int c, int byte) {
-    if (high == 1) return (h[c * 64 + byte] >> s & 1) << 4;
-    if (high == 2) return (h[(s / 4) * 128 + c * 64 + byte] >> 2 * (s & 3) & 3) << 4;
-    return 0;
+static void expand_quants(uint8_t *q, const uint8_t *p, const rm_form_info *f) {
+    if (f->bits == 8) {
+        memcpy(q, p, RM_EXPANDED_QUANTS);
+        return;
+    }
+    const uint8_t *h = p + 512;
+    for (int t = 0; t < 8; t++, q += 128) {
+        const uint8_t *low = p + (t & 3) * 128;
+        int shift = t & 4;
+        for (int i = 0; i < 128; i++) q[i] = low[i] >> shift & 15;
+        if (f->table)
+            for (int i = 0; i < 128; i++) q[i] = rm_iq4nl[q[i]];
+        if (f->high == 1)
+            for (int i = 0; i < 128; i++) q[i] |= (uint8_t)((h[i] >> t & 1) << 4);
+        if (f->high == 2)
+            for (int i = 0, at = 2 * (t & 3); i < 128; i++) q[i] |= (uint8_t)((h[t / 4 * 128 + i] >> at & 3) << 4);
+    }
 }
 static void op_q_expand(uint8_t *q, float *s, const uint8_t *group, rm_form form, int b0, int n_block) {
     const rm_form_info *f = &rm_forms[form];
-    size_t low = (size_t)f->bits * RM_GROUP * RM_QBLOCK / 8, quants = rm_form_quant_bytes(f), n_sub = 32u / f->sub;
-    for (int b = b0; b < b0 + n_block; b++, q += RM_EXPANDED_QUANTS, s += rm_form_expanded_scales(f)) {
-        const uint8_t *p = group + rm_form_block_at(f, (size_t)b), *h = p + low;
-        for (int t = 0; t < 8; t++) {
-            for (int c = 0; c < 2; c++) {
-                for (int i = 0; i < 64; i++) {
-                    int v = f->bits == 8 ? p[t * 128 + c * 64 + i] : p[(t & 3) * 128 + c * 64 + i] >> (t & 4) & 15;
-                    if (f->table) v = rm_iq4nl[v];
-                    q[t * 128 + c * 64 + i] = (uint8_t)(v | high_bits(h, f->high, t, c, i));
+    const int n_sub = 32 / f->sub;
+    for (int b = b0; b < b0 + n_block; b++, q += RM_EXPANDED_QUANTS) {
+        const uint8_t *p = group + rm_form_block_at(f, (size_t)b), *scale = p + rm_form_quant_bytes(f), *head = group + rm_form_head_at(f, (size_t)b);
+        expand_quants(q, p, f);
+        for (int k = 0; k < n_sub * (f->min ? 2 : 1); k++) {
+            for (int c = 0; c < RM_GROUP; c += 16, s += 16) {
+                if (!f->super) {
+                    v_store(s, v_load_half((const uint16_t *)(const void *)(scale + (k * RM_GROUP + c) * 2)));
+                    continue;
                 }
-            }
-        }
-        const uint8_t *sc = p + quants;
-        for (size_t k = 0; k < n_sub * (f->min ? 2 : 1); k++) {
-            bool min = k >= n_sub;
-            for (size_t o = 0; o < RM_GROUP; o++) {
-                if (f->super) {
-                    float d = load_f16(group + rm_form_head_at(f, (size_t)b) + (min ? RM_GROUP * 2 : 0) + o * 2);
-                    float v = d * (float)(int8_t)sc[k * RM_GROUP + o];
-                    s[k * RM_GROUP + o] = min ? -v : v;
-                } else {
-                    s[k * RM_GROUP + o] = load_f16(sc + (k * RM_GROUP + o) * 2);
-                }
+                const int8_t *i8 = (const int8_t *)scale + k * RM_GROUP + c;
+                float sign = k < n_sub ? 1.0f : -1.0f;
+                for (int o = 0; o < 16; o++) s[o] = sign * (float)i8[o];
+                v_store(s, v_mul(v_load_half((const uint16_t *)(const void *)(head + (k < n_sub ? 0 : RM_GROUP * 2) + c * 2)), v_load(s)));
             }
         }
     }
 }
 
+#ifndef RM_OWN_TILE
 static void op_q_tile(const rm_qtile *t) {
     const rm_form_info *f = &rm_forms[t->form];
     int n_sub = 32 / f->sub;
@@ -110,5 +107,7 @@ static void op_q_tile(const rm_qtile *t) {
         for (int c = 0; c < 2; c++) v_store(t->y + (size_t)r * t->ldy + 16 * c, t->bias ? v_add(acc[c], v_load(t->bias + 16 * c)) : acc[c]);
     }
 }
+
+#endif
 
 #define RM_QUANT .q_quant = op_q_quant, .q_expand = op_q_expand, .q_tile = op_q_tile
