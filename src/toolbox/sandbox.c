@@ -145,7 +145,7 @@ static void environment(words *w, const char *option, const char *home) {
     }
 }
 
-/* first_fd: number of the first file's descriptor in the child; the filter follows the files. */
+/* first_fd: number of the first file's descriptor in the child; bubblewrap's report and the filter follow the files. */
 static void bwrap_line(words *w, const rm_sandbox *sb, const rm_sandbox_job *job, const rm_sandbox_limits *l, int first_fd, bool filter) {
     word(w, sb->bwrap);
     many(w, "--unshare-user --unshare-ipc --unshare-pid --unshare-net --unshare-uts --unshare-cgroup-try --disable-userns --die-with-parent "
@@ -166,9 +166,11 @@ static void bwrap_line(words *w, const rm_sandbox *sb, const rm_sandbox_job *job
         word(w, path);
     }
     many(w, "--chdir " WORK " --remount-ro /");
+    word(w, "--json-status-fd");
+    number(w, (uint64_t)(first_fd + job->n_file));
     if (filter) {
         word(w, "--seccomp");
-        number(w, (uint64_t)(first_fd + job->n_file));
+        number(w, (uint64_t)(first_fd + job->n_file + 1));
     }
     word(w, "--");
     if (sb->prlimit) {
@@ -188,6 +190,14 @@ static void close_all(int *fd, int n) {
     }
 }
 
+/* Bubblewrap reports an exit status only if the program itself was started: its own failures are not the program's. */
+static bool was_started(int report) {
+    char text[1024];
+    ssize_t n = pread(report, text, sizeof text - 1, 0);
+    text[n > 0 ? n : 0] = 0;
+    return strstr(text, "\"exit-code\"") != NULL;
+}
+
 static rmas_status run_boxed(const rm_sandbox *sb, const rm_sandbox_job *job, const rm_sandbox_limits *l, int in, rm_sandbox_result *out,
                              rmas_error *err) {
     int fd[64], n = 0;
@@ -199,7 +209,13 @@ static rmas_status run_boxed(const rm_sandbox *sb, const rm_sandbox_job *job, co
             return rm_fail(err, RMAS_E_IO, "cannot make a file in memory: %s", strerror(errno));
         }
     }
-    int filter = rm_seccomp_file();
+    int report = rm_memory_file("", 0), filter = rm_seccomp_file();
+    if (report < 0) {
+        close_all(fd, n);
+        if (filter >= 0) close(filter);
+        return rm_fail(err, RMAS_E_IO, "cannot make a file in memory: %s", strerror(errno));
+    }
+    fd[n++] = report;
     if (filter >= 0) fd[n++] = filter;
     bwrap_line(&w, sb, job, l, RM_PROCESS_FIRST_FD, filter >= 0);
     char *env[] = {NULL};
@@ -209,6 +225,11 @@ static rmas_status run_boxed(const rm_sandbox *sb, const rm_sandbox_job *job, co
         p.limit_processes = true;
     }
     rmas_status st = w.failed ? rm_fail(err, RMAS_E_NOMEM, "out of memory") : rm_process_run(&p, out, err);
+    if (!st && out->how == RM_ENDED_EXIT && !was_started(report)) {
+        const char *why = rm_str(&out->err);
+        st = rm_fail(err, RMAS_E_TOOL, "the sandbox could not be started: %.*s", (int)strcspn(why, "\n"), why);
+        rm_sandbox_result_free(out);
+    }
     close_all(fd, n);
     free_words(&w);
     if (!st && out->how == RM_ENDED_EXIT && out->code > 128 && out->code < 128 + 32) { /* bubblewrap's way to tell a signal */
@@ -310,9 +331,11 @@ static rmas_status probe(const rm_sandbox *sb, rmas_error *err) {
     static const char *const arg[] = {"-I", "-S", "-c", "print(6 * 7)"};
     rm_sandbox_job job = {.arg = arg, .n_arg = (int)RM_COUNT(arg), .limits.timeout_s = 60};
     rm_sandbox_result r;
-    RM_TRY(rm_sandbox_run(sb, &job, &r, err));
+    rmas_status st = rm_sandbox_run(sb, &job, &r, err);
+    if (st == RMAS_E_TOOL)
+        return rm_fail_prefix(err, st, "no sandbox on this machine (programs of models are not run without one, unless that is asked for as unsafe)");
+    RM_TRY(st);
     bool ok = r.how == RM_ENDED_EXIT && r.code == 0 && strcmp(rm_str(&r.out), "42\n") == 0;
-    rmas_status st = RMAS_OK;
     if (!ok) {
         const char *why = rm_str(&r.err);
         st = rm_fail(err, RMAS_E_TOOL,
