@@ -78,7 +78,19 @@ static void print_short(const char *text, int max) {
             printf("...");
             return;
         }
-        putchar((unsigned char)*p < 32 ? ' ' : *p);
+        if ((unsigned char)*p == 0xC2 && (unsigned char)p[1] < 0xA0) p++; /* C1 control characters */
+        putchar((unsigned char)*p < 32 || *p == 127 ? ' ' : *p);
+    }
+}
+
+/* What a model writes must not steer the terminal: of the control characters only line breaks and tabs are shown. */
+static void print_text(const char *text, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)text[i];
+        if (c == 0xC2 && i + 1 < n && (unsigned char)text[i + 1] < 0xA0)
+            i++;
+        else if (c == '\n' || c == '\t' || (c >= 32 && c != 127))
+            putchar(c);
     }
 }
 
@@ -90,7 +102,10 @@ rmas_status rm_show_answer(void *show, const rm_answer *a, rmas_error *err) {
     if (s->full_text) {
         printf("--- question %d: ", a->index);
         print_short(a->item->question, 200);
-        for (int k = 0; k < a->n_rollout; k++) printf("\n%s%s", a->n_rollout > 1 ? "* " : "", a->text[k]);
+        for (int k = 0; k < a->n_rollout; k++) {
+            printf("\n%s", a->n_rollout > 1 ? "* " : "");
+            print_text(a->text[k], a->n_text[k]);
+        }
         printf("\n");
         if (v.graded) printf("(%s)\n", v.correct ? "correct" : "wrong");
     } else if (!s->quiet) {
