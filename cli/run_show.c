@@ -78,8 +78,9 @@ static void print_short(const char *text, int max) {
             printf("...");
             return;
         }
-        if ((unsigned char)*p == 0xC2 && (unsigned char)p[1] < 0xA0) p++; /* C1 control characters */
-        putchar((unsigned char)*p < 32 || *p == 127 ? ' ' : *p);
+        bool c1 = (unsigned char)*p == 0xC2 && (unsigned char)p[1] >= 0x80 && (unsigned char)p[1] < 0xA0; /* control characters too */
+        p += c1;
+        putchar(c1 || (unsigned char)*p < 32 || *p == 127 ? ' ' : *p);
     }
 }
 
