@@ -152,6 +152,29 @@ static rmas_status add_paths(settings *s, const char *paths[][2], rmas_error *er
     return RMAS_OK;
 }
 
+/* The settings are read: opens the team and trains. word: one that is no option, or NULL. */
+static int train(const char *loop, settings *s, const char *paths[][2], const char *name, const char *word) {
+    bool inner = !strcmp(loop, "inner");
+    rmas_error err = {0};
+    rm_crew_options t = {0};
+    rm_exec *e = NULL;
+    rm_crew *team = NULL;
+    rmas_status st = word ? rm_fail(&err, RMAS_E_ARG, "'%s' is no option", word) : add_paths(s, paths, &err);
+    if (st == RMAS_OK) st = complete(s, loop, &t, &err);
+    if (st == RMAS_OK && (s->threads < 0 || s->threads > 4096))
+        st = rm_fail(&err, RMAS_E_ARG, "--threads: %lld is not between 0 and 4096", (long long)s->threads);
+    if (st == RMAS_OK) st = rm_exec_new(&e, (int)s->threads, s->isa, &err);
+    if (st == RMAS_OK) st = rm_crew_open(&team, e, &t, &err);
+    if (st == RMAS_OK && !inner && !s->has_batch) s->o.batch_size = team->style.outer_batch;
+    if (st == RMAS_OK)
+        st = inner                    ? rm_train_inner(team, &s->o, &err)
+             : !strcmp(loop, "check") ? rm_train_check(team, &s->o, &err)
+                                      : rm_train_outer(team, &s->o, &err);
+    rm_crew_close(team);
+    rm_exec_free(e);
+    return st == RMAS_OK ? 0 : rm_cli_fail(name, &err);
+}
+
 static int run_loop(const char *loop, int argc, char **argv) {
     bool inner = !strcmp(loop, "inner"), line_open = false;
     settings s = {.task = "math",
@@ -258,26 +281,11 @@ static int run_loop(const char *loop, int argc, char **argv) {
                                        : "rmas train outer --style NAME --data FILE --save_dir DIR",
                                  &n_word);
     if (r) return r == 2 ? 0 : 1;
-    rmas_error err = {0};
-    rm_crew_options t = {0};
-    rm_exec *e = NULL;
-    rm_crew *team = NULL;
-    rmas_status st = n_word == 0 ? RMAS_OK : rm_fail(&err, RMAS_E_ARG, "'%s' is no option", argv[1]);
-    if (st == RMAS_OK) st = add_paths(&s, paths, &err);
-    if (st == RMAS_OK) st = complete(&s, loop, &t, &err);
-    if (st == RMAS_OK && (s.threads < 0 || s.threads > 4096))
-        st = rm_fail(&err, RMAS_E_ARG, "--threads: %lld is not between 0 and 4096", (long long)s.threads);
-    if (st == RMAS_OK) st = rm_exec_new(&e, (int)s.threads, s.isa, &err);
-    if (st == RMAS_OK) st = rm_crew_open(&team, e, &t, &err);
-    if (st == RMAS_OK && !inner && !s.has_batch) o->batch_size = team->style.outer_batch;
-    if (st == RMAS_OK)
-        st = inner ? rm_train_inner(team, o, &err) : !strcmp(loop, "check") ? rm_train_check(team, o, &err) : rm_train_outer(team, o, &err);
-    rm_crew_close(team);
-    rm_exec_free(e);
+    int status = train(loop, &s, paths, argv[0], n_word ? argv[1] : NULL);
     while (s.n_own > 0) rm_free((char *)(uintptr_t)s.overrides.v[s.overrides.n - s.n_own--]);
     rm_free(s.overrides.v);
     if (line_open) fprintf(stderr, "\n");
-    return st == RMAS_OK ? 0 : rm_cli_fail(argv[0], &err);
+    return status;
 }
 
 static void usage(FILE *f) {

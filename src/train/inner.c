@@ -287,6 +287,7 @@ static rmas_status prepare(inner *in, rmas_error *err) {
     RM_TRY(rm_hold_out(in->n_valid, n_held, (uint64_t)o->seed, &in->train, &in->held, err));
     in->n_held = n_held;
     in->n_train = in->n_valid - n_held;
+    if (o->max_steps != 0) RM_TRY(rm_batches_init(&in->batches, in->n_train, (size_t)o->batch_size, o->shuffle, (uint64_t)o->seed, err));
     for (size_t i = 0; i < in->n_train; i++) in->train[i] = in->valid[in->train[i]];
     for (size_t i = 0; i < in->n_held; i++) in->held[i] = in->valid[in->held[i]];
     rm_link *l;
@@ -320,7 +321,6 @@ static rmas_status run(inner *in, rmas_error *err) {
     const rm_train_options *o = in->o;
     RM_TRY(prepare(in, err));
     if (o->max_steps == 0) return o->probe ? RMAS_OK : rm_fail(err, RMAS_E_ARG, "--max_steps 0 makes sense with --probe only");
-    RM_TRY(rm_batches_init(&in->batches, in->n_train, (size_t)o->batch_size, o->shuffle, (uint64_t)o->seed, err));
     int64_t per_epoch = (int64_t)(in->batches.n / in->batches.batch);
     in->trainer.total = o->max_steps > 0 ? o->max_steps : o->epochs * per_epoch / o->grad_accum;
     rm_loop_say(o, false, "%zu rows to train on, %zu held out; %lld steps of %lld rows", in->n_train, in->n_held, (long long)in->trainer.total,

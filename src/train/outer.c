@@ -22,6 +22,7 @@ typedef struct {
     rm_batches batches;
     rm_unrolls unrolls;
     int group; /* samples that go together */
+    bool checking; /* no batches: one row is looked at */
     rm_train_options eval_options; /* of the held-out losses: all rounds; the other way of making latents */
     float **copy; /* arrays of a recorded step */
     int n_copy, cap_copy;
@@ -347,6 +348,8 @@ static rmas_status prepare(outer *u, rmas_error *err) {
     u->n_held = (size_t)o->held_out;
     RM_TRY(rm_hold_out(u->n_sample, u->n_held, (uint64_t)o->seed, &u->train, &u->held, err));
     u->n_train = u->n_sample - u->n_held;
+    if (o->max_steps != 0 && !u->checking)
+        RM_TRY(rm_batches_init(&u->batches, u->n_train, (size_t)o->batch_size, o->shuffle, (uint64_t)o->seed, err));
     if (o->max_steps != 0 || o->init == RM_INIT_ALIGNED)
         for (int r = 0; r < t->style.n_role; r++) {
             RM_TRY(rm_crew_load_model(t, r, err));
@@ -398,7 +401,6 @@ static rmas_status run(outer *u, rmas_error *err) {
     const rm_train_options *o = u->o;
     RM_TRY(prepare(u, err));
     if (o->max_steps == 0) return o->probe ? RMAS_OK : rm_fail(err, RMAS_E_ARG, "--max_steps 0 makes sense with --probe only");
-    RM_TRY(rm_batches_init(&u->batches, u->n_train, (size_t)o->batch_size, o->shuffle, (uint64_t)o->seed, err));
     RM_TRY(rm_unrolls_init(&u->unrolls, u->team, o, &u->trainer, err));
     int64_t per_epoch = (int64_t)(u->batches.n / u->batches.batch);
     u->trainer.total = o->max_steps > 0 ? o->max_steps : o->epochs * per_epoch / o->grad_accum;
@@ -522,6 +524,7 @@ static rmas_status check(outer *u, rmas_error *err) {
 rmas_status rm_train_check(rm_crew *t, const rm_train_options *o, rmas_error *err) {
     outer u;
     begin(&u, t, o);
+    u.checking = true;
     rmas_status st = check(&u, err);
     finish(&u);
     return st;

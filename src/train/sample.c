@@ -111,6 +111,12 @@ static rmas_status asking_make(asking *a, const rm_train_prompts *p, const rm_ro
     return st;
 }
 
+/* Says which row an error is about, unless it does already. */
+static rmas_status in_row(const rm_rows *rows, size_t row, rmas_status st, rmas_error *err) {
+    bool said = err && !strncmp(err->msg, rows->path, strlen(rows->path));
+    return said ? st : rm_fail_prefix(err, st, "%s: row %zu", rows->path, row);
+}
+
 /* ---- inner loop -------------------------------------------------------------------------------------------------------------- */
 
 void rm_inner_sample_free(rm_inner_sample *s) {
@@ -301,7 +307,7 @@ rmas_status rm_inner_sample_make(rm_inner_sample *out, const rm_train_prompts *p
     }
     if (st != RMAS_OK) {
         rm_inner_sample_free(out);
-        return rm_fail_prefix(err, st, "%s: row %zu", rows->path, row);
+        return in_row(rows, row, st, err);
     }
     return RMAS_OK;
 }
@@ -383,7 +389,7 @@ rmas_status rm_outer_sample_make(rm_outer_sample *out, const rm_train_prompts *p
     asking_free(&a);
     if (st != RMAS_OK) {
         rm_outer_sample_free(out);
-        return rm_fail_prefix(err, st, "%s: row %zu", rows->path, row);
+        return in_row(rows, row, st, err);
     }
     return RMAS_OK;
 }
