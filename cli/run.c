@@ -364,6 +364,9 @@ static rmas_status open_tools(const flags *f, parts *p, rm_show *show, rm_run_op
         return rm_fail(err, RMAS_E_ARG, "--tool_loop %s: there are rows and reference", f->tool_loop);
     o->max_tool_rounds = (int)f->max_tool_rounds;
     o->tool = (rm_tool_options){f->python_timeout, f->echo, f->result_max_chars > 0 ? (size_t)f->result_max_chars : 6000};
+    if (rm_dataset_needs_search(p->data->name) && !(agents_call && o->allow_search))
+        rm_show_note(show, "note: %s asks for facts; the reference runs it only with a style that searches (deliberation, --allow_tools search)",
+                     p->data->name);
     if (!agents_call) return RMAS_OK;
     if (o->reference_loop && o->n_rollout > 1)
         return rm_fail(err, RMAS_E_UNSUPPORTED, "--tool_loop reference with --num_rollouts: run it once per seed");
@@ -408,6 +411,7 @@ static rmas_status open_team(const flags *f, parts *p, rm_show *show, rm_run_opt
 
 static rmas_status run(flags *f, parts *p, rm_show *show, rmas_error *err) {
     rm_run_options o = {.cancel = &interrupted, .record = f->record};
+    if (f->resume && !f->result_jsonl) return rm_fail(err, RMAS_E_ARG, "--resume needs --result_jsonl FILE: that is where it goes on");
     RM_TRY(open_system(f, p, &o, err));
     RM_TRY(rm_pack_open(&p->pack, f->prompts ? f->prompts : p->sys->prompts, err));
     RM_TRY(open_questions(f, p->pack, &p->data, err));
