@@ -244,6 +244,12 @@ static rmas_status open_questions(flags *f, rm_pack *pack, rm_dataset **out, rma
     if (!f->dataset) return rm_fail(err, RMAS_E_ARG, "no questions: give --dataset NAME, -q TEXT or --questions FILE");
     const char *name = f->dataset;
     char *found = NULL;
+    if (f->dataset_path && !rm_dataset_canonical(name))
+        return rm_fail(
+            err, RMAS_E_ARG,
+            "--dataset %s: not a data set that rmas knows (math500, gsm8k, medqa, gpqa, mbppplus, aime25, aime26, livecodebench, bamboogle, "
+            "hotpotqa); for questions of your own: --questions %s",
+            name, f->dataset_path);
     if (!f->dataset_path && rm_path_exists(name) && !rm_path_is_dir(name)) { /* as in the reference: a .json file is medqa's */
         f->dataset_path = name;
         f->dataset = name = "medqa";
@@ -324,6 +330,9 @@ static rmas_status read_settings(flags *f, parts *p, rm_show *show, rm_run_optio
     if (f->latent > INT32_MAX || f->rounds > INT32_MAX || f->batch > INT32_MAX || f->max_new_tokens > INT32_MAX || f->rollouts > INT32_MAX ||
         f->top_k > INT32_MAX)
         return rm_fail(err, RMAS_E_ARG, "a number on the command line is too large");
+    if (f->batch < 1 || f->batch > 65536) return rm_fail(err, RMAS_E_ARG, "--batch_size %lld: it must be 1 to 65536", (long long)f->batch);
+    if (f->rounds < 1) return rm_fail(err, RMAS_E_ARG, "--num_recursive_rounds %lld: it must be at least 1", (long long)f->rounds);
+    if (f->latent < 0) return rm_fail(err, RMAS_E_ARG, "--latent_length %lld: it must be at least 0", (long long)f->latent);
     o->n_round = (int)f->rounds;
     o->latent_steps = p->sys->n_edge ? (int)f->latent : 0;
     o->batch_size = (int)f->batch;

@@ -39,8 +39,8 @@ RM_INLINE void tile_256(const rm_qtile *t, int n_row, bool eight) {
                     }
                 }
                 __m256 d = _mm256_loadu_ps(s + h * RM_GROUP + 8 * c);
-                RM_UNROLL for (int r = 0; r < n_row; r++)
-                    f[r][c] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(a[r]), _mm256_mul_ps(d, _mm256_set1_ps(meta[0][r])), f[r][c]);
+                RM_UNROLL for (int r = 0; r < n_row; r++) f[r][c] =
+                    _mm256_fmadd_ps(_mm256_cvtepi32_ps(a[r]), _mm256_mul_ps(d, _mm256_set1_ps(meta[0][r])), f[r][c]);
             }
         }
         for (int h = 0; form->min && h < n_sub; h++) {
@@ -60,12 +60,11 @@ RM_INLINE void tile_256(const rm_qtile *t, int n_row, bool eight) {
 static void q_tile_256(const rm_qtile *t) {
 #define X(n)                                                                                                                                         \
     case n:                                                                                                                                          \
-        if (rm_forms[t->form].shift == 7) tile_256(t, n, true);                                                                                      \
-        else tile_256(t, n, false);                                                                                                                  \
+        if (rm_forms[t->form].shift == 7)                                                                                                            \
+            tile_256(t, n, true);                                                                                                                    \
+        else                                                                                                                                         \
+            tile_256(t, n, false);                                                                                                                   \
         break;
-    switch (t->n_row) {
-        X(1) X(2) X(3) X(4) X(5) X(6)
-    default: break;
-    }
+    switch (t->n_row) { X(1) X(2) X(3) X(4) X(5) X(6) default : break; }
 #undef X
 }
