@@ -82,7 +82,7 @@ static rm_dtype fit(rm_dtype want, int64_t n_col) {
     return n_col % 32 ? RM_F16 : want == RM_Q4_K ? RM_Q5_0 : RM_Q8_0;
 }
 
-/* The converter's rules (weights.md 5), and more bits where 4 of them hurt most: embeddings and head, values and the way back
+/* The converter's rules, and more bits where 4 of them hurt most: embeddings and head, values and the way back
  * from the MLP in the first and last eighth of the layers, the small projections of the delta rule. */
 static rm_dtype pick_type(const rm_conversion *c, const rm_job *j, int n_layer) {
     const char *name = j->t.name;

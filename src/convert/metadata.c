@@ -1,4 +1,4 @@
-/* config.json as GGUF metadata (weights.md 4). */
+/* config.json as GGUF metadata. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* Names and value changes from a Hugging Face folder to GGUF (weights.md 5 and 6). */
+/* Names and value changes from a Hugging Face folder to GGUF. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>

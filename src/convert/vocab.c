@@ -1,4 +1,4 @@
-/* tokenizer.json as GGUF tokenizer metadata (tokenizers.md 3). */
+/* tokenizer.json as GGUF tokenizer metadata. */
 #include <stdio.h>
 #include <string.h>
 

@@ -31,7 +31,7 @@ rmas_status rm_link_apply(const rm_link *l, const float *x, int n, float *y, rma
 
 /* ---- training: float32 ----------------------------------------------------------------------------------------------- */
 
-/* The types of training.md 2, with the aliases of the reference ("2layer_ln_res"). */
+/* The types of the reference's training code, with the aliases of the reference ("2layer_ln_res"). */
 bool rm_link_type_known(const char *type, bool *inner); /* aliases name inner types */
 
 /* A parameter of the state dict. value is NULL unless the link can be trained; all values are one array without gaps. */

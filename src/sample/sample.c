@@ -1,4 +1,4 @@
-/* Choosing a token from logits. Owns the order and the tie rules of the reference's logit processing (protocol.md 8); knows
+/* Choosing a token from logits. Owns the order and the tie rules of the reference's logit processing; knows
  * nothing of models.
  *
  * Candidates live in a max-heap over (logit, index): building it is linear, and only as many are taken out as the filters

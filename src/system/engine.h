@@ -84,7 +84,7 @@ void rm_prefixes_free(rm_prefixes *p);
 rmas_status rm_latent_stage(rm_runner *r, rm_job *const *job, int n, const rm_stage *st, rmas_error *err);
 /* The group writes text with one agent until all are done. */
 rmas_status rm_text_stage(rm_runner *r, rm_job *const *job, int n, const rm_stage *st, rmas_error *err);
-/* The reference's tool loop over all jobs (protocol.md 10). */
+/* The reference's tool loop over all jobs. */
 rmas_status rm_reference_tool_stage(rm_runner *r, rm_job *const *job, int n, const rm_stage *st, rmas_error *err);
 
 /* ---- rows: sequences that are being written ----------------------------------------------------------------------------- */

@@ -29,7 +29,7 @@ rmas_status rm_tool_call_run(rm_runner *r, bool search, const char *content, siz
     return st;
 }
 
-/* ---- the reference's loop (protocol.md 10) ----------------------------------------------------------------------------- */
+/* ---- the reference's loop ----------------------------------------------------------------------------- */
 
 typedef struct {
     rm_job *job;

@@ -1,4 +1,4 @@
-/* The table of stored types, conversions of single values, and dequantisation of every type (weights.md 3.2).
+/* The table of stored types, conversions of single values, and dequantisation of every type.
  * The block formulas are evaluated in float32 in one order: first d * scale, then times the integer, then minus the
  * minimum; that is the order of the format's reference, so values agree bit for bit. Quantisation is in quant.c. */
 #include "tensor/dtype.h"

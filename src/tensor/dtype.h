@@ -1,4 +1,4 @@
-/* Element and block types of stored tensors (weights.md: GGUF ids and block layouts). */
+/* Element and block types of stored tensors (GGUF's block layouts). */
 #ifndef RM_TENSOR_DTYPE_H
 #define RM_TENSOR_DTYPE_H
 

@@ -1,5 +1,5 @@
 /* A data-driven start of links instead of random maps: linear regression from states to the embeddings that they should stand
- * for, put inside the links' forms (training.md 12). */
+ * for, put inside the links' forms. */
 #ifndef RM_TRAIN_ALIGN_H
 #define RM_TRAIN_ALIGN_H
 

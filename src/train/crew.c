@@ -79,7 +79,7 @@ static char *beside(const char *dir, const char *name) {
     return NULL;
 }
 
-/* The inner link in a role folder (protocol.md 2.1): innerlink_config.json, adapter(TASK).pt, adapter.pt. */
+/* The inner link in a role folder: innerlink_config.json, adapter(TASK).pt, adapter.pt. */
 static rmas_status find_inner(rm_crew *t, rm_crew_agent *a, const rm_agent_spec *spec, rmas_error *err) {
     static const char *const task_word[] = {"math", "code"};
     if (spec->inner[t->link_task]) {

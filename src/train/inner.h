@@ -1,5 +1,5 @@
 /* The inner loop: the inner link of one role learns to point from a state to the embedding of the next gold token
- * (training.md 4). */
+ *. */
 #ifndef RM_TRAIN_INNER_H
 #define RM_TRAIN_INNER_H
 

@@ -1,4 +1,4 @@
-/* AdamW, learning-rate schedules and clipping by global norm, as the reference has them (training.md 4.4). All sums are taken
+/* AdamW, learning-rate schedules and clipping by global norm, as the reference has them. All sums are taken
  * in fixed chunks: results do not depend on the number of threads. */
 #ifndef RM_TRAIN_OPTIM_H
 #define RM_TRAIN_OPTIM_H

@@ -241,7 +241,7 @@ static rmas_status mean_ce(outer *u, bool rollout, json_t *line, const char *nam
     return RMAS_OK;
 }
 
-/* What inference sends are rollouts: their loss stands in the log whatever is trained on (training.md 11). */
+/* What inference sends are rollouts: their loss stands in the log whatever is trained on. */
 static rmas_status held_out(void *ctx, json_t *line, double *loss, rmas_error *err) {
     outer *u = ctx;
     double other;

@@ -52,7 +52,7 @@ rmas_status rm_train_chat_render(const rm_train_chat *c, const char *system, con
     rmas_status st = render(c, system, user, assistant, out, &own);
     if (st != RMAS_OK && system && *system && strstr(own.msg, "Conversation roles must alternate")) {
         if (out->s) out->s[out->n = before] = 0;
-        /* training strips the merged message, inference does not (training.md 7.13) */
+        /* training strips the merged message, inference does not */
         rm_strbuf both = {0};
         rm_strbuf_printf(&both, "%s\n\n%s", system, user);
         const char *s = rm_str(&both);

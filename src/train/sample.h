@@ -1,4 +1,4 @@
-/* From a row of data to token ids: samples of the inner loop (training.md 4.2) and stages of the outer loop (5.3). Owns the
+/* From a row of data to token ids: samples of the inner loop and stages of the outer loop. Owns the
  * masks and where they begin; knows no model, only tokenizers, chat templates and prompt packs. */
 #ifndef RM_TRAIN_SAMPLE_H
 #define RM_TRAIN_SAMPLE_H

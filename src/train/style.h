@@ -1,5 +1,5 @@
 /* What training adds to a system's graph: an order of the roles within a round (the answering one last), and the data columns
- * of each role (training.md 3.1). Agents of a user's own graph find their texts in the columns named like them. */
+ * of each role. Agents of a user's own graph find their texts in the columns named like them. */
 #ifndef RM_TRAIN_STYLE_H
 #define RM_TRAIN_STYLE_H
 

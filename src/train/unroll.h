@@ -1,4 +1,4 @@
-/* Samples of the outer loop through all rounds, forward and backward (training.md 5.3, 5.4, 11).
+/* Samples of the outer loop through all rounds, forward and backward.
  *
  * A sample is a list of runs of models: teacher-forced passes over prompt and gold text, which give a cross-entropy (last
  * agent) or states to send, and rollouts after a prompt, which give states to send. States go through the sender's inner link

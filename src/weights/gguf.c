@@ -1,4 +1,4 @@
-/* GGUF v2 and v3 (weights.md 3): metadata look-ups and the tensor list. */
+/* GGUF v2 and v3: metadata look-ups and the tensor list. */
 #include "weights/gguf.h"
 
 #include <stdlib.h>

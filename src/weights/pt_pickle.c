@@ -1,4 +1,4 @@
-/* The restricted pickle machine (weights.md 2.2). It knows the opcodes that PyTorch's own weights_only loader knows and a
+/* The restricted pickle machine. It knows the opcodes that PyTorch's own weights_only loader knows and a
  * short list of symbols; it builds plain values in an arena and never calls anything. All loops are bounded by the length of
  * the program: an opcode makes at most one value, and there is no recursion. */
 #include <math.h>

@@ -1,4 +1,4 @@
-/* safetensors (weights.md 1), read as strictly as the reference library: the tensors must tile the data section. */
+/* safetensors, read as strictly as the reference library: the tensors must tile the data section. */
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
