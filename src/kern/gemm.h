@@ -17,13 +17,17 @@ RM_INLINE vf weight_n(const uint8_t *w, size_t i, size_t n, rm_wtype type) {
     return type == RM_W_F16 ? v_load_half_n((const uint16_t *)(const void *)w + i, n) : v_load_bf16_n((const uint16_t *)(const void *)w + i, n);
 }
 
-/* One sum per (row, output), 16 lanes along n. */
-RM_INLINE void dot_tile(float *y, size_t ldy, const float *x, size_t ldx, const uint8_t *w, size_t ldw, size_t n, const float *bias, rm_wtype type,
-                        int nr, int no) {
+/* Rows of x per block; inputs per block, so that the weights of DOT_O outputs stay in the first cache. */
+enum { DOT_ROWS = 64, DOT_DEPTH = 1024 };
+
+/* One sum per (row, output), 16 lanes along n, over inputs i0 .. i1. kept: sums of the inputs before (if i0 > 0) and of these (if i1 < n), else
+ * they are finished into y. */
+RM_INLINE void dot_tile(float *y, size_t ldy, const float *x, size_t ldx, const uint8_t *w, size_t ldw, size_t i0, size_t i1, size_t n,
+                        const float *bias, vf *kept, rm_wtype type, int nr, int no) {
     vf s[DOT_R][DOT_O];
-    RM_UNROLL for (int r = 0; r < nr; r++) { RM_UNROLL for (int o = 0; o < no; o++) s[r][o] = v_set(0.0f); }
-    size_t i = 0;
-    for (; i + 16 <= n; i += 16) {
+    RM_UNROLL for (int r = 0; r < nr; r++) { RM_UNROLL for (int o = 0; o < no; o++) s[r][o] = i0 ? kept[r * DOT_O + o] : v_set(0.0f); }
+    size_t i = i0;
+    for (; i + 16 <= i1; i += 16) {
         vf a[DOT_O];
         RM_UNROLL for (int o = 0; o < no; o++) a[o] = weight(w + (size_t)o * ldw, i, type);
         RM_UNROLL for (int r = 0; r < nr; r++) {
@@ -31,11 +35,15 @@ RM_INLINE void dot_tile(float *y, size_t ldy, const float *x, size_t ldx, const 
             RM_UNROLL for (int o = 0; o < no; o++) s[r][o] = v_fma(a[o], b, s[r][o]);
         }
     }
-    if (i < n) {
+    if (i < i1) {
         RM_UNROLL for (int r = 0; r < nr; r++) {
-            vf b = v_load_n(x + (size_t)r * ldx + i, n - i);
-            RM_UNROLL for (int o = 0; o < no; o++) s[r][o] = v_fma(weight_n(w + (size_t)o * ldw, i, n - i, type), b, s[r][o]);
+            vf b = v_load_n(x + (size_t)r * ldx + i, i1 - i);
+            RM_UNROLL for (int o = 0; o < no; o++) s[r][o] = v_fma(weight_n(w + (size_t)o * ldw, i, i1 - i, type), b, s[r][o]);
         }
+    }
+    if (i1 < n) {
+        RM_UNROLL for (int r = 0; r < nr; r++) { RM_UNROLL for (int o = 0; o < no; o++) kept[r * DOT_O + o] = s[r][o]; }
+        return;
     }
 #ifdef RM_SUM_TILE
     if (nr == DOT_R && no == DOT_O) {
@@ -51,25 +59,43 @@ RM_INLINE void dot_tile(float *y, size_t ldy, const float *x, size_t ldx, const 
     }
 }
 
-/* All outputs for nr rows. */
-RM_INLINE void dot_strip(float *y, size_t ldy, const float *x, size_t ldx, const uint8_t *w, size_t ldw, int n_out, size_t n, const float *bias,
-                         rm_wtype type, int nr) {
-    int o = 0;
-    for (; o + DOT_O <= n_out; o += DOT_O) dot_tile(y + o, ldy, x, ldx, w + (size_t)o * ldw, ldw, n, bias ? bias + o : NULL, type, nr, DOT_O);
-    for (; o < n_out; o++) dot_tile(y + o, ldy, x, ldx, w + (size_t)o * ldw, ldw, n, bias ? bias + o : NULL, type, nr, 1);
+/* nr rows, n_out <= DOT_O outputs */
+RM_INLINE void dot_strip(float *y, size_t ldy, const float *x, size_t ldx, const uint8_t *w, size_t ldw, int n_out, size_t i0, size_t i1, size_t n,
+                         const float *bias, vf *kept, rm_wtype type, int nr) {
+    if (n_out == DOT_O) {
+        dot_tile(y, ldy, x, ldx, w, ldw, i0, i1, n, bias, kept, type, nr, DOT_O);
+        return;
+    }
+    for (int o = 0; o < n_out; o++) dot_tile(y + o, ldy, x, ldx, w + (size_t)o * ldw, ldw, i0, i1, n, bias ? bias + o : NULL, kept + o, type, nr, 1);
 }
 
 RM_INLINE void dot_all(float *y, size_t ldy, const float *x, size_t ldx, int n_row, const uint8_t *w, size_t ldw, int n_out, size_t n,
                        const float *bias, rm_wtype type) {
-    /* a few outputs at a time, whose weights stay in the first or second cache while all rows go by */
-    for (int o = 0; o < n_out; o += DOT_O) {
-        int no = n_out - o < DOT_O ? n_out - o : DOT_O, i = 0;
-        const float *b = bias ? bias + o : NULL;
-        const uint8_t *wo = w + (size_t)o * ldw;
-        float *yo = y + o;
-        for (; i + DOT_R <= n_row; i += DOT_R) dot_strip(yo + (size_t)i * ldy, ldy, x + (size_t)i * ldx, ldx, wo, ldw, no, n, b, type, DOT_R);
-        for (; i + 2 <= n_row; i += 2) dot_strip(yo + (size_t)i * ldy, ldy, x + (size_t)i * ldx, ldx, wo, ldw, no, n, b, type, 2);
-        for (; i < n_row; i++) dot_strip(yo + (size_t)i * ldy, ldy, x + (size_t)i * ldx, ldx, wo, ldw, no, n, b, type, 1);
+    vf kept[DOT_ROWS * DOT_O];
+    size_t depth = n <= DOT_DEPTH + DOT_DEPTH / 2 || n_row == 1 ? n : DOT_DEPTH;
+    int block = depth == n ? n_row : DOT_ROWS;
+    for (int r0 = 0; r0 < n_row; r0 += block) {
+        int r1 = n_row - r0 < block ? n_row : r0 + block;
+        for (int o = 0; o < n_out; o += DOT_O) {
+            int no = n_out - o < DOT_O ? n_out - o : DOT_O;
+            const float *b = bias ? bias + o : NULL;
+            const uint8_t *wo = w + (size_t)o * ldw;
+            for (size_t i0 = 0; i0 < n; i0 += depth) {
+                size_t i1 = n - i0 < depth ? n : i0 + depth;
+                float *yo = y + (size_t)r0 * ldy + o;
+                const float *xr = x + (size_t)r0 * ldx;
+                vf *k = kept; /* not used where depth is n: a block may have any number of rows then */
+                int r = r0;
+                for (; r + DOT_R <= r1; r += DOT_R, yo += DOT_R * ldy, xr += DOT_R * ldx) {
+                    dot_strip(yo, ldy, xr, ldx, wo, ldw, no, i0, i1, n, b, k, type, DOT_R);
+                    if (depth < n) k += DOT_R * DOT_O;
+                }
+                for (; r < r1; r++, yo += ldy, xr += ldx) {
+                    dot_strip(yo, ldy, xr, ldx, wo, ldw, no, i0, i1, n, b, k, type, 1);
+                    if (depth < n) k += DOT_O;
+                }
+            }
+        }
     }
 }
 

@@ -453,7 +453,7 @@ static void check_products(const rm_kern *k) {
         for (int p = 0; p < 2; p++) {
             check_matrix(e, TYPES[i], 70, unit == 1 ? 45 : unit, (rm_precision)p);
             check_matrix(e, TYPES[i], 129, unit == 1 ? 160 : unit == 32 ? 1120 : 1280, (rm_precision)p);
-            if (TYPES[i] == RM_BF16) check_matrix(e, TYPES[i], 13, 2085, (rm_precision)p);
+            if (TYPES[i] == RM_BF16 || TYPES[i] == RM_F32) check_matrix(e, TYPES[i], 13, 2085, (rm_precision)p);
         }
     }
     rm_exec_free(e);
