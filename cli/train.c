@@ -20,7 +20,7 @@ typedef struct {
     int64_t thinking, question_first, shuffle, threads, final_only, rounds, checkpointing;
     double lr, memory_gib;
     /* which of them were given */
-    bool has_init, has_latents, has_feedback, has_final, has_rounds, has_batch, has_length, has_latent_length;
+    bool has_init, has_latents, has_feedback, has_final, has_rounds, has_batch, has_length, has_latent_length, has_truncate;
     rm_train_options o;
 } settings;
 
@@ -88,6 +88,11 @@ static rmas_status complete(settings *s, const char *loop, rm_crew_options *t, r
     o->lr = s->lr;
     o->memory_limit = s->memory_gib * 1024 * 1024 * 1024;
     o->shuffle = s->shuffle != 0;
+    if (!s->has_truncate) o->truncate = reference ? 0 : 4;
+    if (!strcmp(loop, "check")) { /* differences need a smooth loss, and the whole gradient */
+        if (!s->has_latent_length) o->latent_length = 4;
+        if (!s->has_truncate) o->truncate = 0;
+    }
     if (!s->has_length) o->max_length = inner ? 2048 : 4096;
     if (!rm_schedule_parse(s->schedule, &o->schedule))
         return rm_fail(err, RMAS_E_ARG, "--lr_scheduler_type %s: expected cosine or constant", s->schedule);
@@ -237,7 +242,7 @@ static int run_loop(const char *loop, int argc, char **argv) {
         {"latents", RM_OPT_STRING, &s.latents, &s.has_latents, "HOW", "messages: gold (states of gold texts) or rollout (as inference)"},
         {"feedback", RM_OPT_STRING, &s.feedback, &s.has_feedback, "HOW", "messages of the last agent, if not as --latents"},
         {"latent_length", RM_OPT_INT, &o->latent_length, &s.has_latent_length, "M", "steps of a rollout"},
-        {"truncate", RM_OPT_INT, &o->truncate, NULL, "K", "cut gradients of rollouts every K steps; 0: never"},
+        {"truncate", RM_OPT_INT, &o->truncate, &s.has_truncate, "K", "cut gradients of rollouts every K steps; 0: never (rmas 4, reference 0)"},
         {"max_latent_tokens", RM_OPT_INT, &o->max_latent, NULL, "N", "rows of a message of gold states"},
         {"num_recursive_rounds", RM_OPT_INT, &s.rounds, &s.has_rounds, "R", "rounds"},
         {"supervise_final_only", RM_OPT_INT, &s.final_only, &s.has_final, "0|1", "loss of the last round only"},

@@ -518,7 +518,11 @@ static rmas_status check(outer *u, rmas_error *err) {
     sum_parts(u, norms, 1);
     json_decref(norms);
     for (int e = 0; e < u->trainer.n; e++) RM_TRY(check_link(u, e, &u->sample[row], &worst, err));
-    return worst < 0.02 ? RMAS_OK : rm_fail(err, RMAS_E_ARG, "gradients and differences are %.1e apart (limit 2e-2)", worst);
+    return worst < 0.02 ? RMAS_OK
+                        : rm_fail(err, RMAS_E_ARG,
+                                  "gradients and differences are %.1e apart (limit 2e-2); --dtype f32 and a short --latent_length (4) make "
+                                  "differences exact enough",
+                                  worst);
 }
 
 rmas_status rm_train_check(rm_crew *t, const rm_train_options *o, rmas_error *err) {
