@@ -89,7 +89,7 @@ typedef struct {
     size_t n_bytes; /* weights in memory, mapped or packed */
 } rmas_model_info;
 
-/* path: a folder as on the Hugging Face hub, or a .gguf file. */
+/* path: a folder as on the Hugging Face hub, or a .gguf file. A folder without tokenizer.json computes; functions that need text refuse. */
 rmas_status rmas_model_open(rmas_model **out, rmas_engine *e, const char *path, rmas_precision p, rmas_error *err);
 void rmas_model_close(rmas_model *m);
 void rmas_model_get_info(const rmas_model *m, rmas_model_info *out);

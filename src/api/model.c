@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "api/handles.h"
+#include "util/file.h"
 #include "util/mem.h"
 
 void rmas_mem_free(void *p) { rm_free(p); }
@@ -32,6 +33,19 @@ int rmas_engine_n_thread(const rmas_engine *e) { return rm_pool_size(e->exec->po
 
 /* ---- model ------------------------------------------------------------------------------------------------------------ */
 
+/* A folder of weights alone computes, too; then text is refused. */
+static bool has_tokenizer(const char *path) {
+    if (!rm_path_is_dir(path)) return true;
+    char *file = rm_path_join(path, "tokenizer.json");
+    bool there = file && rm_path_exists(file);
+    rm_free(file);
+    return there;
+}
+
+static rmas_status need_tokenizer(const rmas_model *m, rmas_error *err) {
+    return m->tok ? RMAS_OK : rm_fail(err, RMAS_E_UNSUPPORTED, "%s: there is no tokenizer.json", m->path);
+}
+
 rmas_status rmas_model_open(rmas_model **out, rmas_engine *e, const char *path, rmas_precision p, rmas_error *err) {
     *out = NULL;
     if (!e || !path) return rm_fail(err, RMAS_E_ARG, "rmas_model_open: engine and path must not be NULL");
@@ -40,8 +54,9 @@ rmas_status rmas_model_open(rmas_model **out, rmas_engine *e, const char *path, 
     rmas_status s = RMAS_OK;
     if (!(m->path = rm_strdup(path))) s = rm_fail(err, RMAS_E_NOMEM, "%s: out of memory", path);
     if (s == RMAS_OK) s = rm_model_open(&m->model, e->exec, path, rm_api_precision(p), err);
-    if (s == RMAS_OK) s = rm_tok_open(&m->tok, path, err);
-    if (s == RMAS_OK && rm_tok_chat_template(m->tok)) s = rm_chat_new(&m->chat, m->tok, &(rm_chat_options){.date = rm_date_today()}, path, err);
+    if (s == RMAS_OK && has_tokenizer(path)) s = rm_tok_open(&m->tok, path, err);
+    if (s == RMAS_OK && m->tok && rm_tok_chat_template(m->tok))
+        s = rm_chat_new(&m->chat, m->tok, &(rm_chat_options){.date = rm_date_today()}, path, err);
     if (s != RMAS_OK) {
         rmas_model_close(m);
         return s;
@@ -61,11 +76,13 @@ void rmas_model_close(rmas_model *m) {
 
 void rmas_model_get_info(const rmas_model *m, rmas_model_info *out) {
     const rm_config *c = rm_model_config(m->model);
-    *out = (rmas_model_info){c->model_type, c->n_layer, c->d_model, c->n_vocab, c->n_ctx_train, rm_tok_eos(m->tok), rm_model_bytes(m->model)};
+    *out = (rmas_model_info){c->model_type,           c->n_layer, c->d_model, c->n_vocab, c->n_ctx_train, m->tok ? rm_tok_eos(m->tok) : -1,
+                             rm_model_bytes(m->model)};
 }
 
 rmas_status rmas_model_tokenize(const rmas_model *m, const char *text, size_t len, int add_special, int32_t *out, int cap, int *n, rmas_error *err) {
     *n = 0;
+    RM_TRY(need_tokenizer(m, err));
     rm_ids ids = {0};
     rmas_status s = rm_tok_encode(m->tok, text, len, add_special != 0, &ids, err);
     if (s == RMAS_OK) {
@@ -85,6 +102,7 @@ static rmas_status give(char **out, rm_strbuf *b, rmas_status s, rmas_error *err
 
 rmas_status rmas_model_detokenize(const rmas_model *m, const int32_t *token, int n, char **out, rmas_error *err) {
     *out = NULL;
+    RM_TRY(need_tokenizer(m, err));
     rm_strbuf b = {0};
     return give(out, &b, rm_tok_decode(m->tok, token, n, true, true, &b, err), err);
 }

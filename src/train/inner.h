@@ -1,5 +1,4 @@
-/* The inner loop: the inner link of one role learns to point from a state to the embedding of the next gold token
- *. */
+/* The inner loop: the inner link of one role learns to point from a state to the embedding of the next gold token */
 #ifndef RM_TRAIN_INNER_H
 #define RM_TRAIN_INNER_H
 
