@@ -7,7 +7,7 @@ deps:                  # installs the Debian packages of packages.txt that are m
 	@tools/deps.sh
 build: deps
 	@test -d build || meson setup build --buildtype=release >/dev/null
-	@ninja -C build
+	@ninja -C build --quiet rmas
 models: deps           # the small real models, once, into RMAS_MODELS or ~/.cache/rmas/models
 	@tools/fetch_models.py
 demo: build models     # a team of real models answers word problems by latent recursion
