@@ -1,0 +1,55 @@
+#!/usr/bin/env python3
+"""Latent exchange beside the baselines, same questions, same budget of tokens: one table.
+
+    bench/methods.py [--rmas build/rmas] [--methods latent text single ...] -- --system systems/nano-sequential --dataset gsm8k --dataset_path FILE ...
+
+What stands behind -- goes to every `rmas run`. Columns: accuracy by the reference scorer and by the strict one (with its 95 % Wilson
+interval), tokens of the answering agent and latent steps per question, seconds per question in all (loading included).
+"""
+import argparse
+import json
+import math
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+
+def wilson(right, n, z=1.96):
+    if not n:
+        return 0.0, 1.0
+    p, z2 = right / n, z * z
+    mid, half = p + z2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    return (mid - half) / (1 + z2 / n), (mid + half) / (1 + z2 / n)
+
+
+def main():
+    if "--" not in sys.argv:
+        raise SystemExit(__doc__)
+    cut = sys.argv.index("--")
+    p = argparse.ArgumentParser()
+    p.add_argument("--rmas", type=Path, default=Path(__file__).resolve().parent.parent / "build" / "rmas")
+    p.add_argument("--methods", nargs="+", default=["latent", "text", "single", "single_tools"])
+    a, flags = p.parse_args(sys.argv[1:cut]), sys.argv[cut + 1:]
+    print(f"| method | n | reference | strict | 95 % of strict | answer tokens | latent steps | s per question |\n|{'---|' * 8}", flush=True)
+    for method in a.methods:
+        with tempfile.TemporaryDirectory() as work:
+            file, start = Path(work) / "r.jsonl", time.monotonic()
+            subprocess.run([a.rmas, "run", *flags, "--method", method, "--result_jsonl", file, "--quiet"], check=True, stdout=subprocess.DEVNULL)
+            seconds = time.monotonic() - start
+            rows = [json.loads(line) for line in file.read_text().splitlines()]
+        total = next(r for r in rows if r.get("type") == "summary")
+        rows = [r for r in rows if "sample_idx" in r]
+        n = len(rows)
+        low, high = wilson(total["strict_num_correct"], n)
+        tokens = sum(r["n_tokens"] for r in rows) / n
+        # every agent thinks in every round, but the one who answers in the last
+        agents = {"sequential": 3, "chain": 3, "mixture": 4, "hie": 4}.get(total["mas_shape"], 2)
+        steps = total["latent_steps"] * (agents * total["num_recursive_rounds"] - 1) if method == "latent" else 0
+        print(f"| {method} | {n} | {100 * total['num_correct'] / n:.1f} % | {100 * total['strict_num_correct'] / n:.1f} % | {100 * low:.1f} to {100 * high:.1f} | "
+              f"{tokens:.0f} | {steps} | {seconds / n:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
