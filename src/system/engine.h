@@ -2,6 +2,9 @@
 #ifndef RM_SYSTEM_ENGINE_H
 #define RM_SYSTEM_ENGINE_H
 
+#include <semaphore.h>
+#include <stdatomic.h>
+
 #include "sample/sample.h"
 #include "system/run.h"
 
@@ -90,6 +93,7 @@ rmas_status rm_reference_tool_stage(rm_runner *r, rm_job *const *job, int n, con
 /* ---- rows: sequences that are being written ----------------------------------------------------------------------------- */
 
 typedef enum { RM_ROW_TEXT, RM_ROW_RETRY } rm_row_kind;
+enum { RM_TURN_REPLAYED = -1, RM_TURN_WAITS = -2 };
 
 typedef struct {
     rm_job *job;
@@ -114,6 +118,10 @@ typedef struct {
     rm_strbuf text; /* of the calls so far, with results; of a retry: the text that is continued */
     size_t cursor;
     rm_strbuf tail; /* raw bytes of the current call */
+    struct rm_errand *errand; /* the tool call that the row waits for; NULL: none */
+    int n_keep; /* of out: ids that stay when the tool's result is put behind them ... */
+    rm_strbuf rest; /* ... with this, the beginning of the id that does not */
+    int turn; /* in the current step: its number in the batch, or RM_TURN_... */
     json_t *rec; /* the stage's record; belongs to the job's */
 } rm_row;
 
@@ -141,8 +149,30 @@ void rm_row_next_call(rm_runner *r, rm_row *row); /* looks up the replay of row-
 
 /* ---- tools -------------------------------------------------------------------------------------------------------------- */
 
-/* Runs one call (or says why not); appends the result as it stands between the tags. */
-rmas_status rm_tool_call_run(rm_runner *r, bool search, const char *content, size_t n, rm_strbuf *out, rmas_error *err);
+/* Runs one call (or says why not); appends the result as it stands between the tags. Changes nothing in the run: may be called
+ * from any thread. When *stop (may be NULL) becomes true, the result is not waited for. */
+rmas_status rm_tool_call_run(const rm_runner *r, bool search, const char *content, size_t n, const atomic_bool *stop, rm_strbuf *out,
+                             rmas_error *err);
+
+/* A call that is run by a thread of its own, so that the rows beside go on being written. */
+typedef struct rm_errand rm_errand;
+/* What the errands of one scribe have in common. */
+typedef struct {
+    const rm_runner *r;
+    sem_t places; /* how many may run at once */
+    atomic_bool stop; /* nobody waits for results any more */
+} rm_errands;
+rmas_status rm_errands_open(rm_errands *x, const rm_runner *r, rmas_error *err);
+void rm_errands_close(rm_errands *x); /* after the last errand is freed */
+rmas_status rm_errand_new(rm_errand **out, rm_errands *x, const rm_tool_call *call, const char *text, rmas_error *err);
+bool rm_errand_is_done(const rm_errand *e);
+/* Of one that is done. The strings belong to the errand; tool ("search" or "python") and content are what was called. */
+typedef struct {
+    const char *tool, *content, *result;
+    size_t n_content, n_result;
+} rm_errand_report;
+rmas_status rm_errand_get(const rm_errand *e, rm_errand_report *out, rmas_error *err);
+void rm_errand_free(rm_errand *e); /* waits for its end, which is soon if the errands are stopped */
 
 /* ---- recording ----------------------------------------------------------------------------------------------------------- */
 

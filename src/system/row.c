@@ -48,6 +48,8 @@ void rm_row_clear(rm_row *row) {
     rm_free(row->margin);
     rm_strbuf_free(&row->text);
     rm_strbuf_free(&row->tail);
+    rm_strbuf_free(&row->rest);
+    rm_errand_free(row->errand);
     *row = (rm_row){0};
 }
 

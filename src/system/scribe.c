@@ -1,6 +1,8 @@
-/* The scribe: rows of one agent that are decoded together. A row leaves when it is finished, and a waiting one takes its
- * place; a row's tool call touches no other row. */
+/* The scribe: rows of one agent that are decoded together. A row leaves when it is finished, and the next one takes its place;
+ * a row that waits for a tool lets the others go on. */
+#include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "eval/grade.h"
 #include "system/engine.h"
@@ -10,10 +12,10 @@
 struct rm_scribe {
     rm_runner *r;
     const rm_agent *a;
-    rm_row **row; /* the first n_work are being written, the others wait */
-    int n, cap, n_work, n_token;
+    rm_row **row; /* the first ones are being written, the others wait for a place */
+    int n, cap, n_token;
+    rm_errands errands;
     rm_feed *feed;
-    int *feed_row;
     void *scratch; /* of sampling */
 };
 
@@ -25,23 +27,26 @@ rmas_status rm_scribe_new(rm_scribe **out, rm_runner *r, int agent, rmas_error *
     w->r = r;
     w->a = &r->team->agent[agent];
     w->feed = rm_calloc((size_t)r->o->batch_size, sizeof *w->feed);
-    w->feed_row = rm_calloc((size_t)r->o->batch_size, sizeof *w->feed_row);
     w->scratch = rm_alloc((size_t)w->a->n_vocab * 8);
-    if (w->feed && w->feed_row && w->scratch) return RMAS_OK;
-    rm_scribe_free(w);
+    rmas_status st = w->feed && w->scratch ? rm_errands_open(&w->errands, r, err) : nomem(err);
+    if (st == RMAS_OK) return RMAS_OK;
+    rm_free(w->feed);
+    rm_free(w->scratch);
+    rm_free(w);
     *out = NULL;
-    return nomem(err);
+    return st;
 }
 
 void rm_scribe_free(rm_scribe *w) {
     if (!w) return;
+    atomic_store(&w->errands.stop, true);
     for (int i = 0; i < w->n; i++) {
         rm_row_clear(w->row[i]);
         rm_free(w->row[i]);
     }
     rm_free(w->row);
+    rm_errands_close(&w->errands);
     rm_free(w->feed);
-    rm_free(w->feed_row);
     rm_free(w->scratch);
     rm_free(w);
 }
@@ -186,43 +191,26 @@ static rmas_status record_call(rm_row *row, const char *decision, json_t *tool, 
     return call ? RMAS_OK : nomem(err);
 }
 
-/* The call's text ends with a tool call: runs it, and lets the row go on behind the result. The last token has not been computed
- * yet; where it holds more than the end of the tag, its beginning is tokenised anew together with the result. */
-static rmas_status handle_tool(rm_scribe *w, rm_row *row, const rm_strbuf *whole, const rm_tool_call *call, rmas_error *err) {
-    rm_runner *r = w->r;
-    rm_strbuf before = {0}, add = {0}, result = {0};
+/* A tool's result is there: the row goes on behind it. The call's last id has not been computed yet; where it holds more than the
+ * end of the tag, its beginning is tokenised anew together with the result. */
+static rmas_status go_on(rm_scribe *w, rm_row *row, const char *decision, const rm_errand_report *report, rmas_error *err) {
+    rm_strbuf add = {0};
     rm_ids next = {0};
-    int keep = row->out.n;
     json_t *tool = NULL;
-    const char *decision = "tool";
-    bool surplus = call->end < whole->n;
-    rmas_status st = rm_tok_decode(w->a->tok, row->out.id, row->out.n - 1, true, true, &before, err);
-    if (st == RMAS_OK && surplus && row->text.n + before.n <= call->end) {
-        keep--;
-        rm_strbuf_add(&add, whole->s + row->text.n + before.n, call->end - row->text.n - before.n);
-    }
-    rm_strbuf_puts(&result, " <result> ");
-    if (++row->n_tool > r->o->max_tool_rounds) {
-        decision = "limit";
-        row->tools = false; /* it may still write its answer */
-        rm_strbuf_printf(&result, "[tool limit reached after %d calls]", r->o->max_tool_rounds);
-    } else if (st == RMAS_OK) {
-        size_t at = result.n;
-        st = rm_tool_call_run(r, call->search, whole->s + call->content, call->n_content, &result, err);
-        if (row->rec)
-            tool =
-                json_pack("{s:s, s:o?, s:o?}", "name", call->search ? "search" : "python", "content",
-                          rm_record_text(whole->s + call->content, call->n_content), "result", rm_record_text(rm_str(&result) + at, result.n - at));
-    }
-    rm_strbuf_puts(&result, " </result>");
-    rm_strbuf_add(&add, rm_str(&result), result.n);
-    rm_strbuf_clear(&row->text);
-    rm_strbuf_add(&row->text, whole->s, call->end);
-    rm_strbuf_add(&row->text, rm_str(&result), result.n);
+    rmas_status st = RMAS_OK;
+    size_t at = row->rest.n;
+    rm_strbuf_add(&add, rm_str(&row->rest), row->rest.n);
+    rm_strbuf_puts(&add, " <result> ");
+    rm_strbuf_add(&add, report->result, report->n_result);
+    rm_strbuf_puts(&add, " </result>");
+    rm_strbuf_add(&row->text, rm_str(&add) + at, add.n - at);
     row->cursor = row->text.n;
-    if (st == RMAS_OK && (result.failed || add.failed || row->text.failed)) st = nomem(err);
+    if (row->rec && report->tool)
+        tool = json_pack("{s:s, s:o?, s:o?}", "name", report->tool, "content", rm_record_text(report->content, report->n_content), "result",
+                         rm_record_text(report->result, report->n_result));
+    if (add.failed || row->rest.failed || row->text.failed) st = nomem(err);
     if (st == RMAS_OK) st = record_call(row, decision, tool, row->budget <= 0, err);
-    if (st == RMAS_OK && keep == row->out.n && !rm_ids_push(&next, row->out.id[keep - 1])) st = nomem(err);
+    if (st == RMAS_OK && row->n_keep == row->out.n && !rm_ids_push(&next, row->out.id[row->n_keep - 1])) st = nomem(err);
     if (st == RMAS_OK) st = rm_tok_encode(w->a->tok, rm_str(&add), add.n, false, &next, err);
     for (int i = 0; st == RMAS_OK && i < row->out.n - 1; i++)
         if (!rm_ids_push(&row->said, row->out.id[i])) st = nomem(err);
@@ -232,12 +220,32 @@ static rmas_status handle_tool(rm_scribe *w, rm_row *row, const rm_strbuf *whole
     row->out.n = 0;
     row->call++;
     rm_strbuf_clear(&row->tail);
-    rm_row_next_call(r, row);
-    rm_strbuf_free(&before);
+    rm_row_next_call(w->r, row);
     rm_strbuf_free(&add);
-    rm_strbuf_free(&result);
     rm_ids_free(&next);
     return st;
+}
+
+/* The row's text, `whole`, ends with a tool call: sends an errand, which the row waits for, or says that there have been enough. */
+static rmas_status leave_for_tool(rm_scribe *w, rm_row *row, const rm_strbuf *whole, const rm_tool_call *call, rmas_error *err) {
+    rm_strbuf before = {0};
+    rmas_status st = rm_tok_decode(w->a->tok, row->out.id, row->out.n - 1, true, true, &before, err);
+    size_t start = row->text.n + before.n; /* of the last id */
+    row->n_keep = row->out.n;
+    rm_strbuf_clear(&row->rest);
+    if (call->end < whole->n && start <= call->end) {
+        row->n_keep--;
+        rm_strbuf_add(&row->rest, whole->s + start, call->end - start);
+    }
+    rm_strbuf_free(&before);
+    rm_strbuf_clear(&row->text);
+    rm_strbuf_add(&row->text, whole->s, call->end);
+    RM_TRY(st);
+    if (++row->n_tool <= w->r->o->max_tool_rounds) return rm_errand_new(&row->errand, &w->errands, call, whole->s, err);
+    char text[64];
+    int n = snprintf(text, sizeof text, "[tool limit reached after %d calls]", w->r->o->max_tool_rounds);
+    row->tools = false; /* it may still write its answer */
+    return go_on(w, row, "limit", &(rm_errand_report){.result = text, .n_result = (size_t)n}, err);
 }
 
 /* Has the newest token closed a tag? Looks at the raw bytes first, so that texts are decoded only then. */
@@ -261,7 +269,7 @@ static rmas_status look_for_tool(rm_scribe *w, rm_row *row, bool *handled, rmas_
     if (st == RMAS_OK && whole.failed) st = nomem(err);
     if (st == RMAS_OK && rm_tool_find(rm_str(&whole), whole.n, row->cursor, &call) == RM_CALL_COMPLETE) {
         *handled = true;
-        st = handle_tool(w, row, &whole, &call, err);
+        st = leave_for_tool(w, row, &whole, &call, err);
     }
     rm_strbuf_free(&whole);
     return st;
@@ -299,37 +307,63 @@ static rmas_status advance(rm_scribe *w, rm_row *row, const float *logits, bool 
     w->n_token++;
     bool at_end = id == w->a->eos || (row->is_forced && row->forced && row->out.n > row->forced->n);
     if (!at_end && row->tools) RM_TRY(look_for_tool(w, row, &handled, err));
+    if (row->errand) return RMAS_OK;
     *over = at_end || row->budget <= 0;
     if (*over) return finish(w, row, err);
     return handled || row->is_forced ? RMAS_OK : set_input(row, &id, 1, err);
 }
 
-rmas_status rm_scribe_step(rm_scribe *w, rmas_error *err) {
-    int n_feed = 0, limit = w->r->o->batch_size;
-    w->n_work = w->n < limit ? w->n : limit;
-    for (int i = 0; i < w->n_work; i++) {
+/* The row's tool call has ended. */
+static rmas_status fetch(rm_scribe *w, rm_row *row, bool *over, rmas_error *err) {
+    rm_errand_report report;
+    RM_TRY(rm_errand_get(row->errand, &report, err));
+    RM_TRY(go_on(w, row, "tool", &report, err));
+    rm_errand_free(row->errand);
+    row->errand = NULL;
+    *over = row->budget <= 0;
+    return *over ? finish(w, row, err) : RMAS_OK;
+}
+
+/* Computes the next position of the first rows that do not wait for a tool; *n_turn: how many. */
+static rmas_status compute(rm_scribe *w, int *n_turn, rmas_error *err) {
+    int n_feed = 0;
+    *n_turn = 0;
+    for (int i = 0; i < w->n; i++) {
         rm_row *row = w->row[i];
-        w->feed_row[i] = -1;
-        if (row->is_forced) continue;
-        w->feed_row[i] = n_feed;
-        w->feed[n_feed++] = (rm_feed){.seq = row->seq, .n = row->in.n, .tokens = row->in.token, .embeds = row->in.embed, .want_logits = true};
+        row->turn = RM_TURN_WAITS;
+        if (row->errand || *n_turn == w->r->o->batch_size) continue;
+        ++*n_turn;
+        row->turn = row->is_forced ? RM_TURN_REPLAYED : n_feed;
+        if (!row->is_forced)
+            w->feed[n_feed++] = (rm_feed){.seq = row->seq, .n = row->in.n, .tokens = row->in.token, .embeds = row->in.embed, .want_logits = true};
     }
-    if (n_feed) RM_TRY(rm_batch_forward(w->a->batch, w->feed, n_feed, err));
-    int kept = 0, n_work = w->n_work;
+    return n_feed ? rm_batch_forward(w->a->batch, w->feed, n_feed, err) : RMAS_OK;
+}
+
+rmas_status rm_scribe_step(rm_scribe *w, rmas_error *err) {
+    int n = w->n, n_turn, kept = 0;
+    bool moved = false;
+    RM_TRY(compute(w, &n_turn, err));
     rmas_status st = RMAS_OK;
-    for (int i = 0; i < n_work; i++) {
-        bool over = false;
-        if (st == RMAS_OK) st = advance(w, w->row[i], w->feed_row[i] >= 0 ? rm_batch_logits(w->a->batch, w->feed_row[i]) : NULL, &over, err);
+    for (int i = 0; i < n; i++) {
+        rm_row *row = w->row[i];
+        bool over = false, back = row->errand && rm_errand_is_done(row->errand);
+        moved |= back;
+        if (st == RMAS_OK && back)
+            st = fetch(w, row, &over, err);
+        else if (st == RMAS_OK && row->turn != RM_TURN_WAITS)
+            st = advance(w, row, row->turn >= 0 ? rm_batch_logits(w->a->batch, row->turn) : NULL, &over, err);
         if (over) {
-            rm_row_clear(w->row[i]);
-            rm_free(w->row[i]);
+            rm_row_clear(row);
+            rm_free(row);
         } else {
-            w->row[kept++] = w->row[i];
+            w->row[kept++] = row;
         }
     }
     /* finished rows may have queued retries behind the others */
-    memmove(w->row + kept, w->row + n_work, (size_t)(w->n - n_work) * sizeof(rm_row *));
-    w->n -= n_work - kept;
+    memmove(w->row + kept, w->row + n, (size_t)(w->n - n) * sizeof(rm_row *));
+    w->n -= n - kept;
+    if (st == RMAS_OK && n && !n_turn && !moved) nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL); /* all wait for tools */
     return st;
 }
 

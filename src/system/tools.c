@@ -7,9 +7,10 @@
 
 static rmas_status nomem(rmas_error *err) { return rm_fail(err, RMAS_E_NOMEM, "out of memory"); }
 
-rmas_status rm_tool_call_run(rm_runner *r, bool search, const char *content, size_t n, rm_strbuf *out, rmas_error *err) {
+rmas_status rm_tool_call_run(const rm_runner *r, bool search, const char *content, size_t n, const atomic_bool *stop, rm_strbuf *out,
+                             rmas_error *err) {
     const rm_run_options *o = r->o;
-    if (!search && o->allow_python && o->sandbox) return rm_python_run(o->sandbox, content, n, &o->tool, out, err);
+    if (!search && o->allow_python && o->sandbox) return rm_python_run(o->sandbox, content, n, &o->tool, stop, out, err);
     if (!search) {
         rm_strbuf_puts(out, "[python is switched off in this run]");
         return RMAS_OK;
@@ -17,7 +18,7 @@ rmas_status rm_tool_call_run(rm_runner *r, bool search, const char *content, siz
     rm_strbuf b = {0};
     rmas_status st;
     if (o->allow_search && o->search && rm_search_is_on(o->search)) {
-        st = rm_search_run(o->search, content, n, &b, err);
+        st = rm_search_run(o->search, content, n, stop, &b, err);
     } else {
         char *query = rm_strndup(content, n);
         st = query ? rm_pack_search_off(r->pack, query, &b, err) : nomem(err);
@@ -174,7 +175,7 @@ static rmas_status decide(loop *l, sample *s, int limit, bool stopped, rmas_erro
         } else {
             decision = "tool";
             size_t at = t.n;
-            st = rm_tool_call_run(l->r, call.search, row->text.s + call.content, call.n_content, &t, err);
+            st = rm_tool_call_run(l->r, call.search, row->text.s + call.content, call.n_content, NULL, &t, err);
             if (row->rec)
                 tool = json_pack("{s:s, s:o?, s:o?}", "name", call.search ? "search" : "python", "content",
                                  rm_record_text(row->text.s + call.content, call.n_content), "result", rm_record_text(rm_str(&t) + at, t.n - at));

@@ -159,6 +159,8 @@ static rm_ended watch(const rm_process *p, watched *w, channel ch[3], rm_sandbox
         if (left <= 0) return RM_ENDED_TIMEOUT;
         int ms = left > 3600 ? 3600000 : (int)(left * 1000) + 1;
         if (!w->ended && w->pidfd < 0 && ms > 10) ms = 10;
+        if (p->stop && ms > 50) ms = 50;
+        if (p->stop && atomic_load(p->stop)) return RM_ENDED_TIMEOUT;
         if (poll(pf, (nfds_t)n, ms) < 0 && errno != EINTR) return RM_ENDED_TIMEOUT;
         for (int i = 0; i < 3; i++) {
             if (ch[i].fd < 0 || !(pf[i].revents & (POLLIN | POLLHUP | POLLERR))) continue;

@@ -15,6 +15,7 @@ typedef struct {
     int n_fd;
     int in; /* descriptor of standard input */
     bool side;
+    const atomic_bool *stop; /* NULL: only the limits end it */
     bool limit_processes; /* RLIMIT_NPROC as well: only right for a uid that nobody else uses */
     rm_sandbox_limits limits; /* all members set */
 } rm_process;

@@ -106,7 +106,8 @@ static void result_text(const rm_sandbox_result *r, rm_strbuf *out) {
     rm_strbuf_free(&all);
 }
 
-rmas_status rm_python_run(const rm_sandbox *sb, const char *code, size_t n, const rm_tool_options *opt, rm_strbuf *out, rmas_error *err) {
+rmas_status rm_python_run(const rm_sandbox *sb, const char *code, size_t n, const rm_tool_options *opt, const atomic_bool *stop, rm_strbuf *out,
+                          rmas_error *err) {
     static const char *const plain[] = {"tool.py"}, *const echo[] = {"echo.py"};
     rm_strbuf script = {0};
     rm_strbuf_puts(&script, prelude);
@@ -118,7 +119,7 @@ rmas_status rm_python_run(const rm_sandbox *sb, const char *code, size_t n, cons
     }
     rm_sandbox_file files[] = {{"tool.py", script.s, script.n}, {"echo.py", echo_main, sizeof echo_main - 1}};
     bool with_echo = opt && opt->echo_last_expr;
-    rm_sandbox_job job = {.arg = with_echo ? echo : plain, .n_arg = 1, .file = files, .n_file = with_echo ? 2 : 1};
+    rm_sandbox_job job = {.arg = with_echo ? echo : plain, .n_arg = 1, .file = files, .n_file = with_echo ? 2 : 1, .stop = stop};
     job.limits.timeout_s = opt && opt->timeout_s > 0 ? opt->timeout_s : 10;
     rm_sandbox_result r;
     rmas_status st = rm_sandbox_run(sb, &job, &r, err);

@@ -219,7 +219,7 @@ static rmas_status run_boxed(const rm_sandbox *sb, const rm_sandbox_job *job, co
     if (filter >= 0) fd[n++] = filter;
     bwrap_line(&w, sb, job, l, RM_PROCESS_FIRST_FD, filter >= 0);
     char *env[] = {NULL};
-    rm_process p = {.argv = w.v, .envp = env, .cwd = "/", .fd = fd, .n_fd = n, .in = in, .side = job->side, .limits = *l};
+    rm_process p = {.argv = w.v, .envp = env, .cwd = "/", .fd = fd, .n_fd = n, .in = in, .side = job->side, .stop = job->stop, .limits = *l};
     if (sb->drop_uid) {
         p.uid = 0x70000000u + ((unsigned)getpid() & 0xFFFF) * 256 + atomic_fetch_add(&run_count, 1) % 256;
         p.limit_processes = true;
@@ -264,7 +264,7 @@ static rmas_status run_bare(const rm_sandbox *sb, const rm_sandbox_job *job, con
     for (int i = 0; i < job->n_arg; i++) word(&w, job->arg[i]);
     environment(&env, NULL, dir);
     if (!st && (w.failed || env.failed)) st = rm_fail(err, RMAS_E_NOMEM, "out of memory");
-    rm_process p = {.argv = w.v, .envp = env.v, .cwd = dir, .in = in, .side = job->side, .limits = *l};
+    rm_process p = {.argv = w.v, .envp = env.v, .cwd = dir, .in = in, .side = job->side, .stop = job->stop, .limits = *l};
     if (!st) st = rm_process_run(&p, out, err);
     nftw(dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
     free_words(&w);

@@ -213,8 +213,13 @@ static void show_results(json_t *root, rm_strbuf *out) {
     if (!n) rm_strbuf_puts(out, "\n[no search results]");
 }
 
+static int given_up(void *stop, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d) {
+    (void)a, (void)b, (void)c, (void)d;
+    return atomic_load((const atomic_bool *)stop);
+}
+
 /* Appends the results, or replaces all by an error text. */
-static void search_tavily(const rm_search *s, const char *query, rm_strbuf *out) {
+static void search_tavily(const rm_search *s, const char *query, const atomic_bool *stop, rm_strbuf *out) {
     rm_strbuf reply = {0}, auth = {0};
     CURL *c = curl_easy_init();
     json_t *ask = json_pack("{s:s, s:s, s:i}", "query", query, "search_depth", "advanced", "max_results", MAX_RESULTS);
@@ -232,6 +237,9 @@ static void search_tavily(const rm_search *s, const char *query, rm_strbuf *out)
         curl_easy_setopt(c, CURLOPT_WRITEDATA, &reply);
         curl_easy_setopt(c, CURLOPT_TIMEOUT, 60L);
         curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
+        curl_easy_setopt(c, CURLOPT_NOPROGRESS, stop ? 0L : 1L);
+        curl_easy_setopt(c, CURLOPT_XFERINFOFUNCTION, given_up);
+        curl_easy_setopt(c, CURLOPT_XFERINFODATA, stop);
         CURLcode rc = curl_easy_perform(c);
         long status = 0;
         curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &status);
@@ -286,7 +294,7 @@ rmas_status rm_search_new(rm_search **out, const char *provider, rmas_error *err
     return RMAS_OK;
 }
 
-rmas_status rm_search_run(const rm_search *s, const char *query, size_t n, rm_strbuf *out, rmas_error *err) {
+rmas_status rm_search_run(const rm_search *s, const char *query, size_t n, const atomic_bool *stop, rm_strbuf *out, rmas_error *err) {
     if (!rm_search_is_on(s)) return rm_fail(err, RMAS_E_TOOL, "search is off");
     char *q = rm_strndup(query, n);
     if (!q) return rm_fail(err, RMAS_E_NOMEM, "out of memory");
@@ -295,7 +303,7 @@ rmas_status rm_search_run(const rm_search *s, const char *query, size_t n, rm_st
     if (s->kind == FOLDER)
         search_folder(s, q, &text);
     else
-        search_tavily(s, q, &text);
+        search_tavily(s, q, stop, &text);
     rm_strbuf_add(out, rm_str(&text), text.n);
     bool failed = text.failed || out->failed;
     rm_strbuf_free(&text);

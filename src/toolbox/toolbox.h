@@ -3,6 +3,7 @@
 #ifndef RM_TOOLBOX_TOOLBOX_H
 #define RM_TOOLBOX_TOOLBOX_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -49,6 +50,7 @@ typedef struct {
     const char *in; /* standard input; NULL: /dev/null */
     size_t n_in;
     bool side; /* descriptor 3 is open for writing and comes back in rm_sandbox_result.side */
+    const atomic_bool *stop; /* may be NULL; when it becomes true (in another thread), the program is ended as if its time were up */
     rm_sandbox_limits limits;
 } rm_sandbox_job;
 
@@ -71,8 +73,9 @@ typedef struct {
     size_t result_max_chars; /* 0: 6000 */
 } rm_tool_options;
 
-/* The result text as it stands between the result tags (cut to result_max_chars). Appends to out. */
-rmas_status rm_python_run(const rm_sandbox *sb, const char *code, size_t n, const rm_tool_options *opt, rm_strbuf *out, rmas_error *err);
+/* The result text as it stands between the result tags (cut to result_max_chars). Appends to out. stop: as in rm_sandbox_job. */
+rmas_status rm_python_run(const rm_sandbox *sb, const char *code, size_t n, const rm_tool_options *opt, const atomic_bool *stop, rm_strbuf *out,
+                          rmas_error *err);
 
 /* ---- search ---------------------------------------------------------------------------------------------------------- */
 
@@ -82,8 +85,9 @@ typedef struct rm_search rm_search;
 rmas_status rm_search_new(rm_search **out, const char *provider, rmas_error *err);
 void rm_search_free(rm_search *s);
 bool rm_search_is_on(const rm_search *s); /* false: the caller gives the "search is off" text of its prompt pack */
-/* Result text, not yet cut. Failures of the network become text too ("[search error] ..."), as in the reference. */
-rmas_status rm_search_run(const rm_search *s, const char *query, size_t n, rm_strbuf *out, rmas_error *err);
+/* Result text, not yet cut. Failures of the network become text too ("[search error] ..."), as in the reference. When *stop
+ * (may be NULL) becomes true, the network is not waited for. */
+rmas_status rm_search_run(const rm_search *s, const char *query, size_t n, const atomic_bool *stop, rm_strbuf *out, rmas_error *err);
 
 /* Applied to every tool's result: "</result>" becomes "< /result>", then at most max_chars code points (0: 6000) + a note. */
 void rm_tool_result_cut(const char *text, size_t n, size_t max_chars, rm_strbuf *out);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -50,14 +51,17 @@ static void add(weights *w, const char *name, int64_t rows, int64_t cols, float 
     w->t[w->n++] = (rm_tensor){.name = own, .dtype = RM_F32, .n_dim = cols ? 2 : 1, .dim = {rows, cols}, .data = x, .n_bytes = n * sizeof *x};
 }
 
-/* A byte-level tokenizer without merges: ASCII and two special tokens. */
+/* A byte-level tokenizer without merges: ASCII, two special tokens, and two that are whole tool calls, a slow and a fast one:
+ * so models of random numbers call tools. */
 static void write_tokenizer(const char *dir) {
     rm_strbuf b = {0};
     char name[64];
-    rm_strbuf_puts(
-        &b, "{\"version\": \"1.0\", \"added_tokens\": [{\"id\": 96, \"content\": \"<|start|>\", \"special\": true}, "
-            "{\"id\": 97, \"content\": \"<|end|>\", \"special\": true}], \"pre_tokenizer\": {\"type\": \"ByteLevel\", \"add_prefix_space\": false, "
-            "\"use_regex\": false}, \"decoder\": {\"type\": \"ByteLevel\"}, \"model\": {\"type\": \"BPE\", \"vocab\": {");
+    rm_strbuf_puts(&b, "{\"version\": \"1.0\", \"added_tokens\": [{\"id\": 96, \"content\": \"<|start|>\", \"special\": true}, "
+                       "{\"id\": 97, \"content\": \"<|end|>\", \"special\": true}, "
+                       "{\"id\": 98, \"content\": \"<python>import time; time.sleep(0.4); print('slow')</python>\", \"special\": false}, "
+                       "{\"id\": 99, \"content\": \"<python>print('fast')</python>\", \"special\": false}], \"pre_tokenizer\": {\"type\": "
+                       "\"ByteLevel\", \"add_prefix_space\": false, "
+                       "\"use_regex\": false}, \"decoder\": {\"type\": \"ByteLevel\"}, \"model\": {\"type\": \"BPE\", \"vocab\": {");
     for (int i = 0; i < 96; i++) { /* as such tokenizers write bytes: white space as U+0100 + byte */
         int c = i < 95 ? 32 + i : '\n';
         rm_strbuf_printf(&b, "%s\"\\u%04x\": %d", i ? ", " : "", c <= 32 ? 256 + c : c, i);
@@ -82,14 +86,14 @@ static void write_model(const char *dir, int d, uint64_t seed) {
     snprintf(text, sizeof text,
              "{\"model_type\": \"qwen2\", \"architectures\": [\"Qwen2ForCausalLM\"], \"hidden_size\": %d, \"intermediate_size\": %d, "
              "\"num_hidden_layers\": 2, "
-             "\"num_attention_heads\": 2, \"num_key_value_heads\": 1, \"vocab_size\": 98, \"rms_norm_eps\": 1e-6, \"rope_theta\": 10000.0, "
+             "\"num_attention_heads\": 2, \"num_key_value_heads\": 1, \"vocab_size\": 100, \"rms_norm_eps\": 1e-6, \"rope_theta\": 10000.0, "
              "\"hidden_act\": "
              "\"silu\", \"tie_word_embeddings\": false, \"max_position_embeddings\": 4096, \"torch_dtype\": \"float32\"}",
              d, 2 * d);
     snprintf(name, sizeof name, "%s/config.json", dir);
     write_file(name, text);
-    add(&w, "model.embed_tokens.weight", 98, d, 0.7f, 0);
-    add(&w, "lm_head.weight", 98, d, 0.7f, 0);
+    add(&w, "model.embed_tokens.weight", 100, d, 0.7f, 0);
+    add(&w, "lm_head.weight", 100, d, 0.7f, 0);
     add(&w, "model.norm.weight", d, 0, 0.05f, 1);
     static const struct {
         const char *name;
@@ -415,6 +419,65 @@ static void test_tool_loops(void **state) {
     rm_replay_close(r);
 }
 
+typedef struct {
+    volatile sig_atomic_t *cancel;
+} stopper;
+
+static rmas_status stop_at_first(void *ctx, const rm_answer *a, rmas_error *err) {
+    (void)a, (void)err;
+    *((stopper *)ctx)->cancel = 1;
+    return RMAS_OK;
+}
+
+/* Programs that the models write are run, and the models go on behind the results: a slow call holds up its own row only, and
+ * no answer depends on how long a neighbour's call takes. */
+static void test_tools_hold_up_nobody(void **state) {
+    (void)state;
+    rmas_error err = {0};
+    rm_sandbox *sandbox;
+    if (rm_sandbox_new(&sandbox, NULL, &err) != RMAS_OK) {
+        print_message("SKIP tools: %s\n", err.msg);
+        return;
+    }
+    rm_run_options o = usual();
+    answers one, all;
+    o.allow_python = true;
+    o.sandbox = sandbox;
+    o.max_new_tokens = 60;
+    o.temperature = 3;
+    o.max_tool_rounds = 2;
+    o.batch_size = 1;
+    go_on(shared.data, &o, &one);
+    o.batch_size = N_QUESTION;
+    go_on(shared.data, &o, &all);
+    assert_same_answers(&one, &all);
+    int n_slow = 0, n_fast = 0, overtaken = 0;
+    for (int i = 0; i < N_QUESTION; i++) {
+        bool slow = strstr(all.text[i][0], "</python> <result> slow </result>");
+        n_slow += slow;
+        n_fast += strstr(all.text[i][0], "</python> <result> fast </result>") != NULL;
+    }
+    for (int k = 0; k < all.n; k++) /* finished before a slow one that stands before it */
+        for (int l = k + 1; l < all.n; l++) overtaken += all.order[k] > all.order[l] && strstr(all.text[all.order[l]][0], "<result> slow");
+    print_message("%d slow, %d fast, %d overtaken\n", n_slow, n_fast, overtaken);
+    assert_true(n_slow > 0 && n_fast > 0 && overtaken > 0);
+    answers_free(&one);
+    answers_free(&all);
+    /* a run that is stopped does not wait for a program */
+    rm_replay *r = replay_of("{\"index\": 0, \"role\": \"editor\", \"text\": \"<python>import time; time.sleep(60)</python>\"}\n");
+    volatile sig_atomic_t cancel = 0;
+    stopper stop = {&cancel};
+    o.replay = r;
+    o.tool.timeout_s = 90;
+    o.cancel = &cancel;
+    time_t start = time(NULL);
+    assert_int_equal(rm_run(shared.team, shared.pack, shared.data, &o, &(rm_run_hooks){.ctx = &stop, .answer = stop_at_first}, &err),
+                     RMAS_E_CANCELLED);
+    assert_true(time(NULL) - start < 30);
+    rm_replay_close(r);
+    rm_sandbox_free(sandbox);
+}
+
 /* A call behind which the model goes on itself: the kept cache must hold what a fresh computation would. The row's text is
  * compared with batch sizes 1 and 4, where its neighbours are at other places. */
 static void test_retry_and_replay(void **state) {
@@ -581,6 +644,7 @@ int main(void) {
         cmocka_unit_test(test_text_mode),
         cmocka_unit_test(test_recording_changes_nothing),
         cmocka_unit_test(test_tool_loops),
+        cmocka_unit_test(test_tools_hold_up_nobody),
         cmocka_unit_test(test_retry_and_replay),
         cmocka_unit_test(test_resume_gives_the_same_file),
         cmocka_unit_test(test_results_without_file),

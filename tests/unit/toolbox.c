@@ -38,7 +38,7 @@ static int teardown(void **state) {
 static char *run(const rm_sandbox *sb, const char *code, const rm_tool_options *opt) {
     rm_strbuf b = {0};
     rmas_error err = {0};
-    if (rm_python_run(sb, code, strlen(code), opt, &b, &err)) fail_msg("%s", err.msg);
+    if (rm_python_run(sb, code, strlen(code), opt, NULL, &b, &err)) fail_msg("%s", err.msg);
     return rm_strbuf_take(&b);
 }
 
@@ -269,10 +269,10 @@ static void local_search(void **state) {
     assert_int_equal(rm_search_new(&s, provider, &err), RMAS_OK);
     assert_true(rm_search_is_on(s));
     rm_strbuf b = {0};
-    assert_int_equal(rm_search_run(s, "green tower height", 18, &b, &err), RMAS_OK);
+    assert_int_equal(rm_search_run(s, "green tower height", 18, NULL, &b, &err), RMAS_OK);
     assert_string_equal(b.s, "Query: green tower height\nResults:\n[1] Towers\nURL: towers.txt\nThe green tower of Lindau is 33 metres high.");
     rm_strbuf_clear(&b);
-    assert_int_equal(rm_search_run(s, "zebra", 5, &b, &err), RMAS_OK);
+    assert_int_equal(rm_search_run(s, "zebra", 5, NULL, &b, &err), RMAS_OK);
     assert_string_equal(b.s, "Query: zebra\n[no search results]");
     rm_strbuf_free(&b);
     rm_search_free(s);
