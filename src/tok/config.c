@@ -12,7 +12,6 @@ static const char *const named[N_NAMED] = {"bos_token", "eos_token", "pad_token"
 
 typedef struct {
     rm_tok *t;
-    const char *folder;
     rmas_error *err;
     rm_json j;
     const char *path;
@@ -73,9 +72,10 @@ static rmas_status read_extra(config *c) {
         RM_TRY(next(c, &e));
         if (e == RM_JSON_ARRAY_END) return c->extra.failed ? no_memory(c) : RMAS_OK;
         char *token = NULL;
-        RM_TRY(read_token(c, e, &token));
+        rmas_status s = read_token(c, e, &token);
         if (token) rm_strbuf_add(&c->extra, token, strlen(token) + 1);
         rm_free(token);
+        RM_TRY(s);
     }
 }
 
@@ -140,31 +140,37 @@ static rmas_status config_key(config *c) {
 
 static rmas_status model_key(config *c) { return rm_json_is(&c->j, "model_type") ? read_string(c, &c->model_type) : skip(c, RM_JSON_KEY); }
 
-/* All keys of the object in folder/name, if there is such a file. */
-static rmas_status read_file(config *c, const char *name, key_fn fn) {
-    char *path = rm_path_join(c->folder, name);
+/* All keys of one object. */
+static rmas_status read_object(config *c, const char *text, size_t n, key_fn fn) {
+    rm_json_event e;
+    rm_json_init(&c->j, text, n);
+    rmas_status s = next(c, &e);
+    if (s == RMAS_OK && e != RM_JSON_OBJECT) s = rm_fail(c->err, RMAS_E_FORMAT, "%s: an object was expected", c->path);
+    while (s == RMAS_OK && (s = next(c, &e)) == RMAS_OK && e != RM_JSON_OBJECT_END) s = fn(c);
+    if (s == RMAS_OK) s = next(c, &e); /* nothing follows */
+    rm_json_free(&c->j);
+    return s;
+}
+
+/* The object in folder/name, if there is such a file. */
+static rmas_status read_file(config *c, const char *folder, const char *name, key_fn fn) {
+    char *path = rm_path_join(folder, name);
     c->path = path ? path : name;
     if (!path) return no_memory(c);
     rm_map m;
     rmas_status s = RMAS_OK;
     if (rm_path_exists(path) && (s = rm_map_open(&m, path, c->err)) == RMAS_OK) {
-        rm_json_event e;
-        rm_json_init(&c->j, (const char *)m.data, m.n);
-        s = next(c, &e);
-        if (s == RMAS_OK && e != RM_JSON_OBJECT) s = rm_fail(c->err, RMAS_E_FORMAT, "%s: an object was expected", path);
-        while (s == RMAS_OK && (s = next(c, &e)) == RMAS_OK && e != RM_JSON_OBJECT_END) s = fn(c);
-        if (s == RMAS_OK) s = next(c, &e);
-        rm_json_free(&c->j);
+        s = read_object(c, (const char *)m.data, m.n, fn);
         rm_map_close(&m);
     }
-    c->path = c->folder;
+    c->path = folder;
     rm_free(path);
     return s;
 }
 
 /* chat_template.jinja wins over the template in the configuration. */
-static rmas_status read_jinja(config *c) {
-    char *path = rm_path_join(c->folder, "chat_template.jinja"), *text = NULL;
+static rmas_status read_jinja(config *c, const char *folder) {
+    char *path = rm_path_join(folder, "chat_template.jinja"), *text = NULL;
     size_t n;
     if (!path) return no_memory(c);
     rmas_status s = rm_path_exists(path) ? rm_file_read(&text, &n, path, MAX_TEMPLATE, c->err) : RMAS_OK;
@@ -288,17 +294,27 @@ static rmas_status apply(config *c) {
     return RMAS_OK;
 }
 
-rmas_status rm_tok_read_config(rm_tok *t, const char *folder, rmas_error *err) {
-    config c = {.t = t, .folder = folder, .path = folder, .err = err};
-    rmas_status s = read_file(&c, "tokenizer_config.json", config_key);
-    if (s == RMAS_OK) s = read_file(&c, "special_tokens_map.json", token_key); /* older folders: what the configuration leaves out */
-    if (s == RMAS_OK) s = read_file(&c, "config.json", model_key);
-    if (s == RMAS_OK) s = read_jinja(&c);
-    if (s == RMAS_OK) s = apply(&c);
-    for (int i = 0; i < N_NAMED; i++) rm_free(c.token[i]);
-    rm_strbuf_free(&c.extra);
-    rm_free(c.class);
-    rm_free(c.model_type);
-    rm_free(c.template);
+/* Releases c; s: how reading went. */
+static rmas_status finish(config *c, rmas_status s) {
+    if (s == RMAS_OK) s = apply(c);
+    for (int i = 0; i < N_NAMED; i++) rm_free(c->token[i]);
+    rm_strbuf_free(&c->extra);
+    rm_free(c->class);
+    rm_free(c->model_type);
+    rm_free(c->template);
     return s;
+}
+
+rmas_status rm_tok_read_config(rm_tok *t, const char *text, size_t n, rmas_error *err) {
+    config c = {.t = t, .path = t->name, .err = err};
+    return finish(&c, read_object(&c, text, n, config_key));
+}
+
+rmas_status rm_tok_read_folder(rm_tok *t, const char *folder, rmas_error *err) {
+    config c = {.t = t, .path = folder, .err = err};
+    rmas_status s = read_file(&c, folder, "tokenizer_config.json", config_key);
+    if (s == RMAS_OK) s = read_file(&c, folder, "special_tokens_map.json", token_key); /* older folders: what the configuration leaves out */
+    if (s == RMAS_OK) s = read_file(&c, folder, "config.json", model_key);
+    if (s == RMAS_OK) s = read_jinja(&c, folder);
+    return finish(&c, s);
 }

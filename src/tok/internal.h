@@ -67,11 +67,13 @@ struct rm_tok {
     char *bos_text, *eos_text, *chat_template, *describe;
 };
 
-/* Loading, in this order: the loader fills vocab, bpe, steps, added (with their ids); rm_tok_seal makes the rest. */
+/* Loading, in this order: an empty tokenizer; a loader fills vocab, bpe, steps, added (with their ids); rm_tok_seal makes the rest. */
+rm_tok *rm_tok_make(const char *name); /* NULL: out of memory */
 rm_added_token *rm_tok_add_token(rm_tok *t, const char *s, size_t n, int32_t id); /* NULL: out of memory */
 rmas_status rm_tok_seal(rm_tok *t, rmas_error *err);
-rmas_status rm_tok_read_json(rm_tok *t, const char *path, rmas_error *err);
-rmas_status rm_tok_read_config(rm_tok *t, const char *folder, rmas_error *err);
+rmas_status rm_tok_read_json(rm_tok *t, const char *text, size_t n, rmas_error *err); /* tokenizer.json */
+rmas_status rm_tok_read_config(rm_tok *t, const char *text, size_t n, rmas_error *err); /* tokenizer_config.json */
+rmas_status rm_tok_read_folder(rm_tok *t, const char *folder, rmas_error *err); /* all that stands beside tokenizer.json */
 rmas_status rm_tok_read_gguf(rm_tok *t, const rm_gguf *g, rmas_error *err);
 int32_t rm_tok_find(const rm_tok *t, const char *s, size_t n); /* id of a token by its text, added ones too; -1 */
 /* The standard steps of known pipelines, for GGUF files and for classes that rebuild them. */

@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "tok/components.h"
-#include "util/file.h"
 #include "util/json.h"
 #include "util/mem.h"
 
@@ -313,14 +312,11 @@ static rmas_status read_file(reader *r) {
     return RMAS_OK;
 }
 
-rmas_status rm_tok_read_json(rm_tok *t, const char *path, rmas_error *err) {
-    rm_map m;
-    RM_TRY(rm_map_open(&m, path, err));
+rmas_status rm_tok_read_json(rm_tok *t, const char *text, size_t n, rmas_error *err) {
     reader r = {.t = t, .err = err};
-    rm_json_init(&r.j, (const char *)m.data, m.n);
-    rmas_status s = m.n > INT32_MAX ? rm_fail(err, RMAS_E_FORMAT, "%s: too large for a tokenizer.json", path) : read_file(&r);
+    rm_json_init(&r.j, text, n);
+    rmas_status s = n > INT32_MAX ? rm_fail(err, RMAS_E_FORMAT, "%s: too large for a tokenizer.json", t->name) : read_file(&r);
     rm_json_free(&r.j);
     rm_free(r.unk);
-    rm_map_close(&m);
     return s;
 }

@@ -181,7 +181,7 @@ rmas_status rm_tok_seal(rm_tok *t, rmas_error *err) {
 
 /* ---- opening ---------------------------------------------------------------------------------------------------------------- */
 
-static rm_tok *make(const char *name) {
+rm_tok *rm_tok_make(const char *name) {
     rm_tok *t = RM_NEW(rm_tok);
     if (!t) return NULL;
     t->name = rm_strdup(name);
@@ -195,7 +195,7 @@ static rm_tok *make(const char *name) {
 }
 
 rmas_status rm_tok_from_gguf(rm_tok **out, const rm_gguf *g, const char *name, rmas_error *err) {
-    rm_tok *t = *out = make(name);
+    rm_tok *t = *out = rm_tok_make(name);
     if (!t) return rm_fail(err, RMAS_E_NOMEM, "%s: out of memory", name);
     rmas_status s = rm_tok_read_gguf(t, g, err);
     if (s == RMAS_OK) s = rm_tok_seal(t, err);
@@ -216,10 +216,12 @@ static rmas_status open_gguf(rm_tok **out, const char *path, rmas_error *err) {
 }
 
 static rmas_status open_json(rm_tok **out, const char *path, const char *folder, rmas_error *err) {
-    rm_tok *t = *out = make(path);
-    if (!t) return rm_fail(err, RMAS_E_NOMEM, "%s: out of memory", path);
-    rmas_status s = rm_tok_read_json(t, path, err);
-    if (s == RMAS_OK && folder) s = rm_tok_read_config(t, folder, err);
+    rm_map m;
+    RM_TRY(rm_map_open(&m, path, err));
+    rm_tok *t = *out = rm_tok_make(path);
+    rmas_status s = t ? rm_tok_read_json(t, (const char *)m.data, m.n, err) : rm_fail(err, RMAS_E_NOMEM, "%s: out of memory", path);
+    rm_map_close(&m);
+    if (s == RMAS_OK && folder) s = rm_tok_read_folder(t, folder, err);
     if (s == RMAS_OK) s = rm_tok_seal(t, err);
     if (s != RMAS_OK) {
         rm_tok_close(t);

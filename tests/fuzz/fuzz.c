@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "tok/tok.h"
 #include "weights/weights.h"
 
 const char *fuzz_file(const uint8_t *data, size_t n) {
@@ -29,4 +30,18 @@ void fuzz_touch(const rm_weights *w) {
         else
             v[0] = (float)((const char *)t->data)[0] + (float)((const char *)t->data)[t->n_bytes - 1];
     }
+}
+
+void fuzz_round_trip(const rm_tok *t, const char *text, size_t n) {
+    rm_ids ids = {0};
+    rm_strbuf out = {0};
+    rmas_error err;
+    if (rm_tok_encode(t, text, n, true, &ids, &err) == RMAS_OK) {
+        for (int i = 0; i < ids.n; i++)
+            if (ids.id[i] < 0) abort();
+        rm_tok_decode(t, ids.id, ids.n, false, true, &out, &err);
+        for (int i = 0; i < ids.n && i < 100; i++) rm_tok_piece(t, ids.id[i], &out);
+    }
+    rm_strbuf_free(&out);
+    rm_ids_free(&ids);
 }

@@ -14,4 +14,8 @@ const char *fuzz_file(const uint8_t *data, size_t n);
 typedef struct rm_weights rm_weights;
 void fuzz_touch(const rm_weights *w);
 
+/* Text to ids and back. */
+typedef struct rm_tok rm_tok;
+void fuzz_round_trip(const rm_tok *t, const char *text, size_t n);
+
 #endif

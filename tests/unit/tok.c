@@ -518,6 +518,28 @@ static void damaged_files(void **state) {
     rm_strbuf_free(&b);
 }
 
+/* tokenizer_config.json cut at every byte: an error each time, and nothing is left behind. */
+static void cut_config(void **state) {
+    (void)state;
+    static const char config[] =
+        "{\"bos_token\": {\"content\": \"<a>\", \"special\": true}, \"additional_special_tokens\": [\"h\", {\"content\": \"e\"}],"
+        "\"tokenizer_class\": \"Qwen2Tokenizer\", \"chat_template\": [{\"name\": \"default\", \"template\": \"x\"}]}";
+    rm_strbuf b = {0};
+    byte_level_json(&b, "{\"type\": \"NFC\"}", QWEN, ADDED(300, "<a>", SPECIAL));
+    put("tokenizer.json", b.s, b.n);
+    rm_strbuf_free(&b);
+    for (size_t n = 0; n < sizeof config; n++) {
+        rm_tok *t;
+        rmas_error err = {0};
+        put("tokenizer_config.json", config, n);
+        rmas_status s = rm_tok_open(&t, root, &err);
+        assert_int_equal(s, n == sizeof config - 1 ? RMAS_OK : RMAS_E_FORMAT);
+        if (s != RMAS_OK && !strstr(err.msg, "tokenizer_config.json")) fail_msg("'%s' does not name the file", err.msg);
+        rm_tok_close(t);
+    }
+    drop("tokenizer_config.json");
+}
+
 static void long_texts(void **state) {
     (void)state;
     rm_tok *a = byte_level(ADDED(300, "<|im_start|>", SPECIAL) ", " ADDED(301, "\\n\\n\\n", ""));
@@ -551,7 +573,8 @@ static void out_of_memory(void **state) {
     byte_level_json(&b, "{\"type\": \"NFC\"}", QWEN, ADDED(300, "<a>", SPECIAL));
     put("tokenizer.json", b.s, b.n);
     rm_strbuf_free(&b);
-    put("tokenizer_config.json", "{\"eos_token\": \"<a>\", \"chat_template\": \"x\"}", 42);
+    static const char config[] = "{\"eos_token\": \"<a>\", \"chat_template\": \"x\", \"extra_special_tokens\": [\"h\"]}";
+    put("tokenizer_config.json", config, sizeof config - 1);
     bool done = false;
     for (long k = 1; !done && k < 2000; k++) {
         rm_tok *t = NULL;
@@ -701,6 +724,7 @@ int main(void) {
         cmocka_unit_test(alphabet),
         cmocka_unit_test(bad_files),
         cmocka_unit_test(damaged_files),
+        cmocka_unit_test(cut_config),
         cmocka_unit_test(long_texts),
         cmocka_unit_test(out_of_memory),
         cmocka_unit_test(gguf_spm),
