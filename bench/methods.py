@@ -4,7 +4,8 @@
     bench/methods.py [--rmas build/rmas] [--methods latent text single ...] -- --system systems/nano-sequential --dataset gsm8k --dataset_path FILE ...
 
 What stands behind -- goes to every `rmas run`. Columns: accuracy by the reference scorer and by the strict one (with its 95 % Wilson
-interval), tokens of the answering agent and latent steps per question, seconds per question in all (loading included).
+interval); per question: tokens of the answering agent, tokens that the agents before it wrote, latent steps of all agents, seconds in all
+(loading included). Every agent may write as many tokens as the answering one (--max_new_tokens).
 """
 import argparse
 import json
@@ -32,7 +33,7 @@ def main():
     p.add_argument("--rmas", type=Path, default=Path(__file__).resolve().parent.parent / "build" / "rmas")
     p.add_argument("--methods", nargs="+", default=["latent", "text", "single", "single_tools"])
     a, flags = p.parse_args(sys.argv[1:cut]), sys.argv[cut + 1:]
-    print(f"| method | n | reference | strict | 95 % of strict | answer tokens | latent steps | s per question |\n|{'---|' * 8}", flush=True)
+    print(f"| method | n | reference | strict | 95 % of strict | answer tokens | others' tokens | latent steps | s per question |\n|{'---|' * 9}", flush=True)
     for method in a.methods:
         with tempfile.TemporaryDirectory() as work:
             file, start = Path(work) / "r.jsonl", time.monotonic()
@@ -43,12 +44,9 @@ def main():
         rows = [r for r in rows if "sample_idx" in r]
         n = len(rows)
         low, high = wilson(total["strict_num_correct"], n)
-        tokens = sum(r["n_tokens"] for r in rows) / n
-        # every agent thinks in every round, but the one who answers in the last
-        agents = {"sequential": 3, "chain": 3, "mixture": 4, "hie": 4}.get(total["mas_shape"], 2)
-        steps = total["latent_steps"] * (agents * total["num_recursive_rounds"] - 1) if method == "latent" else 0
+        tokens = [sum(r[k] for r in rows) / n for k in ("n_tokens", "n_tokens_others", "n_latent_steps")]
         print(f"| {method} | {n} | {100 * total['num_correct'] / n:.1f} % | {100 * total['strict_num_correct'] / n:.1f} % | {100 * low:.1f} to {100 * high:.1f} | "
-              f"{tokens:.0f} | {steps} | {seconds / n:.2f} |", flush=True)
+              f"{tokens[0]:.0f} | {tokens[1]:.0f} | {tokens[2]:.0f} | {seconds / n:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -88,6 +88,7 @@ static rmas_status run_stage(stage *s, rmas_error *err) {
     event(s, 0);
     RM_TRY(rm_prefill(s->r, s->job, s->prompt, s->n, s->st, 0, s->seq, err));
     RM_TRY(rollout(s, err));
+    for (int i = 0; i < s->n; i++) s->job[i]->answer.n_latent += s->m;
     RM_TRY(record(s, err));
     for (int e = 0; e < s->r->sys->n_edge; e++) {
         const rm_edge_spec *x = &s->r->sys->edge[e];

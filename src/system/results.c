@@ -208,6 +208,8 @@ static rmas_status make_line(rm_results *s, const rm_answer *a, json_t **out, rm
         json_object_update(o, common);
         set(o, "question", rm_record_text(a->item->question, strlen(a->item->question)));
         set(o, "gold_answer_raw", text_or_null(a->item->gold, false));
+        set(o, "n_tokens_others", json_integer(a->n_other));
+        set(o, "n_latent_steps", json_integer(a->n_latent));
     }
     json_decref(common);
     for (int k = 0; st == RMAS_OK && k < a->n_rollout; k++) {

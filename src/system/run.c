@@ -59,6 +59,7 @@ rmas_status rm_text_done(rm_scribe *w, rm_runner *r, rm_job *j, const rm_stage *
                          rmas_error *err) {
     if (!st->final) {
         if (st->shadow) return RMAS_OK;
+        j->answer.n_other += n_token;
         rm_free(j->said[st->agent]);
         j->said[st->agent] = rm_strndup(text, n);
         return j->said[st->agent] ? RMAS_OK : nomem(err);

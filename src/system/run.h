@@ -46,6 +46,7 @@ typedef struct {
     char **text; /* [n_rollout], NUL-terminated; may hold NULs too */
     size_t *n_text;
     int *n_token; /* [n_rollout] tokens written by the answering agent */
+    int n_other, n_latent; /* tokens that the agents before it wrote; latent steps of all */
     bool *retried; /* [n_rollout] */
 } rm_answer;
 

@@ -587,7 +587,7 @@ static void test_results_without_file(void **state) {
     size_t n_text[] = {9};
     int n_token[] = {3};
     bool retried[] = {false};
-    rm_answer a = {1, &shared.data->v[1], 1, texts, n_text, n_token, retried};
+    rm_answer a = {.index = 1, .item = &shared.data->v[1], .n_rollout = 1, .text = texts, .n_text = n_text, .n_token = n_token, .retried = retried};
     rm_results_options ro = {.data = shared.data, .sys = shared.sys, .run = &o, .dataset = "gsm8k", .method = "latent"};
     must(rm_results_open(&r, &ro, &err), &err);
     must(rm_results_add(r, &a, &v, &err), &err);
