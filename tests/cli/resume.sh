@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# A run that is killed again and again, whose results file is cut anywhere, or whose disk is full: with --resume its file becomes
+# that of an unbroken run, byte for byte. Greedy and sampled.
+set -u
+rmas=${RMAS:-build/rmas}
+here=$(cd "$(dirname "$0")" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+bad=0
+note() {
+    echo "FAIL $*"
+    bad=1
+}
+python3 "$here/tiny.py" "$work/tiny" || exit 1
+
+run() { # FILE FLAG...
+    local file=$1
+    shift
+    "$rmas" run --system "$work/tiny/chain" --dataset gsm8k --dataset_path "$work/tiny/questions.jsonl" --batch_size 5 --threads 1 --quiet \
+        --result_jsonl "$file" "$@"
+}
+
+resumed() { # WHAT FILE WHOLE FLAG...
+    local what=$1 file=$2 whole=$3
+    shift 3
+    run "$file" --resume "$@" >/dev/null 2>"$work/err" || note "$what: $(cat "$work/err")"
+    cmp -s "$file" "$whole" || note "$what: the file is not that of an unbroken run"
+}
+
+RANDOM=${SEED:-20261122}
+for flags in "--temperature 0" "--temperature 0.9 --num_rollouts 2 --seed 7"; do
+    whole=$work/whole.jsonl part=$work/part.jsonl
+    rm -f "$whole" "$part"
+    run "$whole" $flags >/dev/null 2>&1 || note "the whole run"
+    [ "$(wc -l <"$whole")" = 25 ] || note "not 24 results and a summary"
+
+    kills=0
+    for _ in $(seq 60); do
+        run "$part" --resume $flags >/dev/null 2>&1 &
+        sleep "0.0$((RANDOM % 90 + 10))"
+        { kill -9 $! && wait $!; } 2>/dev/null
+        [ $? = 137 ] && kills=$((kills + 1)) || break
+    done
+    lines=$(grep -c . "$part" 2>/dev/null)
+    echo "$flags: killed $kills times, ${lines:-0} lines then"
+    [ "$kills" -gt 0 ] || note "never killed: the run is too short for this test"
+    resumed "killed" "$part" "$whole" $flags
+
+    size=$(wc -c <"$whole")
+    for _ in 1 2 3 4 5 6; do
+        cut=$(((RANDOM * 32768 + RANDOM) % size))
+        head -c "$cut" "$whole" >"$part"
+        resumed "cut after $cut bytes" "$part" "$whole" $flags
+    done
+done
+
+# a full disk
+rm -f "$part"
+(ulimit -f 8 && run "$part" --temperature 0.9 --num_rollouts 2 --seed 7) >/dev/null 2>"$work/err"
+[ $? = 1 ] || note "full disk: status is not 1"
+grep -q "cannot write: File too large; the [0-9]* results before are there, --resume goes on" "$work/err" || note "full disk: $(cat "$work/err")"
+tail -c 1 "$part" | od -c | grep -q '\\n' || note "full disk: half a line is left"
+resumed "full disk" "$part" "$whole" --temperature 0.9 --num_rollouts 2 --seed 7
+
+# what cannot be resumed
+run "$part" --resume --temperature 0.5 >/dev/null 2>"$work/err" && note "other settings are taken"
+grep -q "other settings" "$work/err" || note "other settings: $(cat "$work/err")"
+run "$part" --temperature 0.9 >/dev/null 2>"$work/err" && note "a file that is there is overwritten"
+grep -q "exists already" "$work/err" || note "exists: $(cat "$work/err")"
+ls "$work" | grep -q 'tmp\.[0-9]*$' && echo "note: temporary files of killed runs: $(ls "$work" | grep -c 'tmp\.')"
+exit $bad
