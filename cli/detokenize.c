@@ -68,7 +68,7 @@ int cmd_detokenize(int argc, char **argv) {
         {0},
     };
     int n;
-    int rc = rm_opt_parse(argc, argv, opts, "usage: rmas detokenize MODEL [ID]...\n\nMODEL: a folder, a tokenizer.json or a .gguf file.", &n);
+    int rc = rm_opt_parse(argc, argv, opts, "rmas detokenize MODEL [ID]...\n\nMODEL: a folder, a tokenizer.json or a .gguf file.", &n);
     if (rc) return rc == 2 ? 0 : rc;
     if (n < 1 || (jsonl && n > 1)) {
         fprintf(stderr, "rmas detokenize: %s\n", jsonl ? "MODEL alone is expected with --jsonl" : "MODEL and ids are expected");

@@ -70,7 +70,7 @@ int cmd_tokenize(int argc, char **argv) {
         {0},
     };
     int n;
-    int rc = rm_opt_parse(argc, argv, opts, "usage: rmas tokenize MODEL [TEXT]\n\nMODEL: a folder, a tokenizer.json or a .gguf file.", &n);
+    int rc = rm_opt_parse(argc, argv, opts, "rmas tokenize MODEL [TEXT]\n\nMODEL: a folder, a tokenizer.json or a .gguf file.", &n);
     if (rc) return rc == 2 ? 0 : rc;
     if (n != (jsonl ? 1 : 2)) {
         fprintf(stderr, "rmas tokenize: %s\n", jsonl ? "MODEL alone is expected with --jsonl" : "MODEL and TEXT are expected, or MODEL and --jsonl");

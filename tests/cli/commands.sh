@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# generate, prompts, template, tokenize, resolve and run from the outside: what they print, what they refuse, in one line, and with
+# which exit status.
+set -u
+rmas=$(realpath "${RMAS:-build/rmas}")
+here=$(cd "$(dirname "$0")" && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+bad=0
+note() {
+    echo "FAIL $*"
+    bad=1
+}
+unset RMAS_MODELS RMAS_DATA RMAS_PYTHON
+export HF_HOME=$work/no-hub HOME=$work/no-home
+python3 "$here/tiny.py" "$work/tiny" && cd "$work/tiny" || exit 1
+
+says() { # WHAT PATTERN COMMAND...: status 0, standard output has the pattern
+    local what=$1 pattern=$2
+    shift 2
+    "$@" >"$work/out" 2>"$work/err" || note "$what: $(cat "$work/err")"
+    grep -qE -- "$pattern" "$work/out" || note "$what: $(head -c 400 "$work/out")"
+}
+
+refuses() { # WHAT PATTERN COMMAND...: status 1, one line on standard error has the pattern, nothing on standard output
+    local what=$1 pattern=$2
+    shift 2
+    "$@" >"$work/out" 2>"$work/err" </dev/null
+    [ $? = 1 ] || note "$what: status is not 1"
+    [ "$(wc -l <"$work/err")" = 1 ] && grep -qE -- "$pattern" "$work/err" || note "$what: $(cat "$work/err")"
+    [ -s "$work/out" ] && note "$what: prints something"
+}
+
+# every command has help that names it
+for c in $("$rmas" --help | sed -n 's/^  \([a-z]*\) .*/\1/p'); do says "$c --help" "^usage: rmas $c" "$rmas" "$c" --help; done
+refuses "unknown command" "unknown command 'walk'" "$rmas" walk
+[ -c /dev/full ] && { "$rmas" run --help >/dev/full 2>"$work/err" && note "a full standard output is no error"; grep -q "No space left" "$work/err" || note "full output"; }
+
+# generate: repeatable by its seed, the same for any number of threads
+"$rmas" generate small "hello" --max_new_tokens 40 --seed 3 --quiet >"$work/a" 2>/dev/null || note "generate"
+echo hello | "$rmas" generate small --max_new_tokens 40 --seed=3 --threads 1 --quiet 2>/dev/null | diff -q - "$work/a" >/dev/null && note "the line break of the prompt is lost"
+printf hello | "$rmas" generate small --max-new-tokens=40 --seed 3 --threads 1 --quiet 2>/dev/null | cmp -s - "$work/a" || note "generate from standard input, one thread"
+"$rmas" generate small "hello" --max_new_tokens 40 --seed 4 --quiet 2>/dev/null | cmp -s - "$work/a" && note "the seed has no effect"
+refuses "no model" "none: no such file or folder" "$rmas" generate none x
+refuses "prompt twice" "one of them" "$rmas" generate small x --file y
+refuses "not UTF-8" "not UTF-8" "$rmas" generate small "$(printf 'a\377')"
+refuses "not a number" "'warm' is not a number" "$rmas" generate small x --temperature warm
+refuses "unknown option" "unknown option '--tmperature'" "$rmas" generate small x --tmperature 1
+
+# template and tokens
+says "template" "^<.start.>system$" "$rmas" template small x --system "be brief"
+says "template lines" '^\{"text":"<.start.>user\\nx<.end.>\\n<.start.>assistant\\n"\}$' \
+    "$rmas" template small --jsonl <<<'{"messages": [{"role": "user", "content": "x"}], "add_generation_prompt": true}'
+says "template source" "for m in messages" "$rmas" template small --source
+says "tokenize" '^ +67 +"c"$' "$rmas" tokenize small "ab c"
+says "detokenize" "^ab c$" "$rmas" detokenize small 65 66 0 67
+
+# prompts
+says "prompts list" "^sequential/critic" "$rmas" prompts list
+says "prompts show" "four.*\\+|7 and 8" "$rmas" prompts show sequential planner --question "7 and 8"
+refuses "no such role" "tried: sequential/nobody/math, sequential/nobody" "$rmas" prompts show sequential nobody
+printf 'rmas-prompts 1\n\n=== a\nx\n=== a\ny\n' >pack
+refuses "bad pack" "pack: line 5: E_DUPLICATE" "$rmas" prompts --check pack
+
+# resolve: all that is missing, in one line
+says "resolve" '"shares_weights_with": "planner"' "$rmas" resolve chain
+refuses "missing parts" "planner \(RecursiveMAS/Sequential-Light-Planner-Qwen3-1.7B\); critic \(.*\); solver \(.*\); outer \(RecursiveMAS/Sequential-Light-Outerlinks\)" \
+    "$rmas" resolve sequential_light
+refuses "missing parts of a run" "math .*; code .*; science .*; summarizer .*; outer " "$rmas" run --style mixture -q x --quiet
+refuses "unknown system" "no-such" "$rmas" resolve no-such
+mkdir broken
+printf '{"rmas_system": 1, "name": "b", "style": "deliberation", "agents": {"reflector": {"model": "../small"}, "toolcaler": {"model": "../small"}}}' >broken/system.json
+refuses "misspelt role" "toolcaler" "$rmas" resolve broken
+
+# run: what is refused before anything is loaded
+refuses "no questions" "no questions" "$rmas" run chain
+refuses "unknown data set" "not a data set that rmas knows" "$rmas" run chain --dataset nope
+refuses "no file" "RMAS_DATA" "$rmas" run chain --dataset math500
+refuses "unknown tool" "there are python and search" "$rmas" run tools -q x --allow_tools perl
+refuses "no interpreter" "no Python interpreter at /none" env RMAS_PYTHON=/none "$rmas" run tools -q x --allow_tools python
+refuses "two systems" "give either --style NAME or --system DIR" "$rmas" run --style mixture --system chain -q x
+refuses "batch" "must be 1 to 65536" "$rmas" run chain -q x --batch_size 0
+refuses "resume what" "--resume needs --result_jsonl" "$rmas" run chain -q x --resume
+refuses "method" "--method telepathy" "$rmas" run chain -q x --method telepathy
+
+# run: all methods, tools that are not allowed, agents that say so
+for m in latent text text_recursive single single_tools; do
+    says "method $m" "^accuracy=.* \(.*/4\)" "$rmas" run chain --method $m --dataset gsm8k --dataset_path questions.jsonl --num_samples 4 --quiet
+done
+"$rmas" run tools -q x --max_new_tokens 5 >/dev/null 2>"$work/err" || note "run"
+grep -q "none is allowed" "$work/err" && grep -q "UNTRAINED" "$work/err" || note "notes of a run: $(cat "$work/err")"
+printf '%s\n' '{"index": 0, "role": "toolcaller", "text": "<python>print(6*7)</python>"}' '{"index": 0, "role": "toolcaller", "call": 1, "text": " so \\boxed{42}"}' >said
+says "a call that is not allowed" "result> \[python is switched off in this run\] </result>" "$rmas" run tools -q x --quiet --replay said --show_text
+if "$rmas" run tools -q x --quiet --replay said --show_text --allow_tools python >"$work/out" 2>"$work/err"; then
+    grep -q "<result> 42 </result> so " "$work/out" || note "a call: $(cat "$work/out")"
+else
+    grep -q "no sandbox on this machine" "$work/err" || note "neither a sandbox nor a reason: $(cat "$work/err")"
+fi
+exit $bad
