@@ -150,13 +150,14 @@ static size_t number(const lexer *l, size_t at, bool *is_float) {
     return frac;
 }
 
+/* A code point in that many hexadecimal digits; -1 if they are no such thing. */
 static int hex_value(const char *s, size_t n, int digits_wanted) {
     int v = 0;
     if (n < (size_t)digits_wanted) return -1;
     for (int i = 0; i < digits_wanted; i++) {
         char c = s[i];
         int d = digit(c) ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
-        if (d < 0) return -1;
+        if (d < 0 || v > 0x10FFFF) return -1;
         v = v * 16 + d;
     }
     return v;

@@ -104,7 +104,7 @@ bool rm_vocab_reserve(rm_vocab *v, size_t n_byte, size_t n_token) {
 }
 
 uint32_t rm_vocab_pool(rm_vocab *v, const char *s, size_t n) {
-    if (n > v->cap_pool - v->n_pool) {
+    if (n > v->cap_pool - v->n_pool || !v->pool) { /* even an empty string gets a place */
         if (n > UINT32_MAX / 2 || v->n_pool > UINT32_MAX / 2) return RM_NO_TEXT;
         if (!rm_vocab_reserve(v, (v->cap_pool + n) * 2 + 256, 0)) return RM_NO_TEXT;
     }

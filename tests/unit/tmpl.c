@@ -105,6 +105,8 @@ static void messages_with_lines(void **state) {
     expect_error("{{ 9223372036854775807 + 1 }}", "64 bits");
     expect_error("{{ -9223372036854775807 - 2 }}", "64 bits");
     expect_error("{{ 10 ** 30 }}", "64 bits");
+    expect_error("{{ '\\UFFFFFFFF' }}", "bad escape");
+    expect_error("{{ '\\U00110000' }}", "bad escape");
 }
 
 static void dates(void **state) {

@@ -443,6 +443,7 @@ static void bad_files(void **state) {
         {MODEL(V ", \"merges\": [[\"a\"]]"), "second string"},
         {MODEL(V ", \"merges\": [[\"a\", \"b\", \"c\"]]"), "end of the pair"},
         {MODEL(V ", \"merges\": [3]"), "expected"},
+        {MODEL("\"vocab\": {\"\": 5}, \"merges\": [\"a b\"]"), "first part"}, /* a pool without a byte in it */
         {MODEL(V ", " V ", \"merges\": []"), "two vocabularies"},
         {MODEL(V ", \"merges\": [], \"merges\": []"), "two lists"},
         {MODEL("\"vocab\": {\"a\": 0, \"b\": 0}, \"merges\": []"), "id 0"},
