@@ -12,6 +12,7 @@
     X(run, "run a system of agents on questions")                                                                                                    \
     X(generate, "let one model answer")                                                                                                              \
     X(train, "train the links of a system")                                                                                                          \
+    X(data, "make training rows")                                                                                                                    \
     X(plot, "draw the curves of a training run")                                                                                                     \
     X(quantize, "turn a model into a GGUF file")                                                                                                     \
     X(inspect, "what a file, model or system is and what it will cost")                                                                              \

@@ -31,6 +31,7 @@ rmas_status rm_job_new(rm_job **out, rm_runner *r, int index, rmas_error *err) {
                             .n_text = rm_calloc(k, sizeof(size_t)),
                             .n_token = rm_calloc(k, sizeof(int)),
                             .retried = rm_calloc(k, sizeof(bool))};
+    j->answer.said = j->said;
     j->n_open = r->o->temperature > 0 ? r->o->n_rollout : 1; /* greedy rollouts are equal: one is made */
     rmas_status st =
         j->mail && j->said && j->snap && j->answer.text && j->answer.n_text && j->answer.n_token && j->answer.retried ? RMAS_OK : nomem(err);

@@ -45,6 +45,7 @@ static void fingerprint(rm_results *s) {
                      s->o.method, r->n_round, r->text ? 0 : r->latent_steps, r->max_new_tokens, r->ans, r->ans_max_new_tokens, r->temperature,
                      r->top_p, r->top_k, r->min_p, (unsigned long long)r->seed, r->n_rollout, r->allow_python, r->allow_search, r->max_tool_rounds,
                      r->reference_loop, s->o.prompts ? s->o.prompts : "", s->o.data->n);
+    if (r->max_answer_tokens) rm_strbuf_printf(&b, "|%d", r->max_answer_tokens);
     for (int i = 0; i < r->n_option; i++) rm_strbuf_printf(&b, "|%s", r->option[i]);
     if (s->o.more) rm_strbuf_printf(&b, "|%s", s->o.more);
     for (size_t i = 0; i < b.n; i++) h = (h ^ (unsigned char)b.s[i]) * 0x100000001B3u;
@@ -201,6 +202,14 @@ static void answer_fields(const rm_results *s, const rm_answer *a, int k, json_t
     set(o, "asked_again", json_boolean(a->retried[k]));
 }
 
+/* Text mode: the last texts of the agents that do not answer. */
+static json_t *what_was_said(const rm_results *s, const rm_answer *a) {
+    json_t *o = json_object();
+    for (int i = 0; i < s->o.sys->n_agent; i++)
+        if (a->said[i]) set(o, s->o.sys->agent[i].role, rm_record_text(a->said[i], strlen(a->said[i])));
+    return o;
+}
+
 static rmas_status make_line(rm_results *s, const rm_answer *a, json_t **out, rm_verdict *v, bool *rollout_correct, rmas_error *err) {
     json_t *o = json_pack("{s:i}", "sample_idx", a->index), *common = common_fields(s), *rollouts = a->n_rollout > 1 ? json_array() : NULL;
     rmas_status st = o && common ? RMAS_OK : nomem(err);
@@ -212,6 +221,7 @@ static rmas_status make_line(rm_results *s, const rm_answer *a, json_t **out, rm
         set(o, "n_latent_steps", json_integer(a->n_latent));
     }
     json_decref(common);
+    if (st == RMAS_OK && s->o.run->text) set(o, "said", what_was_said(s, a));
     for (int k = 0; st == RMAS_OK && k < a->n_rollout; k++) {
         json_t *one = rollouts ? json_object() : o;
         bool correct = false, strict = false;
@@ -361,6 +371,8 @@ rmas_status rm_results_open(rm_results **out, const rm_results_options *o, rmas_
 }
 
 bool rm_results_has(const rm_results *s, int index) { return s->line[index] != NULL; }
+
+const char *rm_results_line(const rm_results *s, int index) { return s->line[index]; }
 
 rmas_status rm_results_add(rm_results *s, const rm_answer *a, rm_verdict *verdict, rmas_error *err) {
     json_t *o = NULL;

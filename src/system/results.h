@@ -31,6 +31,7 @@ void rm_verdict_free(rm_verdict *v);
 
 rmas_status rm_results_open(rm_results **out, const rm_results_options *o, rmas_error *err);
 bool rm_results_has(const rm_results *s, int index); /* known from the file that was there */
+const char *rm_results_line(const rm_results *s, int index); /* its JSON; NULL: not known */
 rmas_status rm_results_add(rm_results *s, const rm_answer *a, rm_verdict *verdict, rmas_error *err);
 /* Puts the lines in order, adds the summary. Only at the end of a whole run. */
 rmas_status rm_results_finish(rm_results *s, rmas_error *err);

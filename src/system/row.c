@@ -29,7 +29,11 @@ static uint64_t stream_of(const rm_row *row) {
 
 void rm_row_init(rm_row *row, rm_runner *r, rm_job *j, const rm_stage *st, rm_row_kind kind, int rollout) {
     const rm_run_options *o = r->o;
-    *row = (rm_row){.job = j, .stage = st, .kind = kind, .rollout = rollout, .budget = o->max_new_tokens};
+    *row = (rm_row){.job = j,
+                    .stage = st,
+                    .kind = kind,
+                    .rollout = rollout,
+                    .budget = st->final && o->max_answer_tokens ? o->max_answer_tokens : o->max_new_tokens};
     if (kind == RM_ROW_RETRY) {
         bool code = j->item->kind == RM_KIND_CODE;
         row->budget = o->ans_max_new_tokens > 0 ? o->ans_max_new_tokens : code ? 256 : 16;

@@ -16,6 +16,7 @@ typedef struct {
     int n_round, latent_steps;
     int batch_size; /* sequences computed together; results do not depend on it */
     int max_new_tokens;
+    int max_answer_tokens; /* of the answering agent; 0: max_new_tokens */
     bool ans; /* ask again when no answer can be read from the text */
     int ans_max_new_tokens; /* <= 0: the reference's */
     double temperature, top_p; /* temperature <= 0: greedy */
@@ -48,6 +49,7 @@ typedef struct {
     int *n_token; /* [n_rollout] tokens written by the answering agent */
     int n_other, n_latent; /* tokens that the agents before it wrote; latent steps of all */
     bool *retried; /* [n_rollout] */
+    char *const *said; /* [n_agent] what the other agents wrote last (text mode); NULL: nothing */
 } rm_answer;
 
 typedef enum {
