@@ -197,8 +197,8 @@ static rmas_status read_settings(rm_run_flags *f, rm_run_parts *p, rm_show *show
     if (published) RM_TRY(recommended_settings(f, named, dataset, show, err));
     if (is(f->method, "text") || p->named) f->rounds = 1; /* one pass */
     if (!f->g_choice_old && !strcmp(dataset, "gpqa")) f->choice_old = 2;
-    if (f->latent > INT32_MAX || f->rounds > INT32_MAX || f->batch > INT32_MAX || f->max_new_tokens > INT32_MAX || f->rollouts > INT32_MAX ||
-        f->top_k > INT32_MAX)
+    if (f->latent > INT32_MAX || f->rounds > INT32_MAX || f->batch > INT32_MAX || f->max_new_tokens > INT32_MAX || f->max_answer > INT32_MAX ||
+        f->rollouts > INT32_MAX || f->top_k > INT32_MAX)
         return rm_fail(err, RMAS_E_ARG, "a number on the command line is too large");
     if (f->batch < 1 || f->batch > 65536) return rm_fail(err, RMAS_E_ARG, "--batch_size %lld: it must be 1 to 65536", (long long)f->batch);
     if (f->rounds < 1) return rm_fail(err, RMAS_E_ARG, "--num_recursive_rounds %lld: it must be at least 1", (long long)f->rounds);
@@ -207,6 +207,7 @@ static rmas_status read_settings(rm_run_flags *f, rm_run_parts *p, rm_show *show
     o->latent_steps = p->sys->n_edge ? (int)f->latent : 0;
     o->batch_size = (int)f->batch;
     o->max_new_tokens = f->g_max_new ? (int)f->max_new_tokens : rm_style_max_new_tokens(named->style, dataset);
+    o->max_answer_tokens = f->max_answer > 0 ? (int)f->max_answer : 0;
     o->ans = f->ans != 0;
     o->ans_max_new_tokens = (int)f->ans_max;
     o->temperature = f->temperature;

@@ -16,11 +16,12 @@ typedef struct {
     rm_opt_list overrides;
     int n_own; /* of the last overrides: texts of our own */
     /* words of the options */
-    const char *dataset_name, *init, *recipe, *latents, *feedback, *schedule, *dtype, *link_dtype, *isa, *type;
+    const char *split, *inner_fallback, *dataset_name, *init, *recipe, *latents, *feedback, *schedule, *dtype, *link_dtype, *isa, *type;
     int64_t thinking, question_first, shuffle, threads, final_only, rounds, checkpointing;
     double lr, memory_gib;
     /* which of them were given */
     bool has_init, has_latents, has_feedback, has_final, has_rounds, has_batch, has_length, has_latent_length, has_truncate;
+    rm_edge_type edge_type[RM_TRAIN_EDGES]; /* those given */
     rm_train_options o;
 } settings;
 
@@ -99,6 +100,11 @@ static rmas_status complete(settings *s, const char *loop, rm_crew_options *t, r
     RM_TRY(link_dtype_of(s->link_dtype, &o->save_dtype, err));
     o->type = s->type && strcmp(s->type, "auto") != 0 ? s->type : NULL;
     if (o->type && !rm_link_type_known(o->type, NULL)) return rm_fail(err, RMAS_E_ARG, "unknown link type '%s'", o->type);
+    if (s->inner_fallback && !rm_link_type_known(s->inner_fallback, NULL))
+        return rm_fail(err, RMAS_E_ARG, "unknown link type '%s'", s->inner_fallback);
+    t->inner_type = s->inner_fallback;
+    if (s->split && strcmp(s->split, "train"))
+        print_progress(&(bool){false}, "note: --dataset_split: a local file has no splits, all its rows are taken", false);
     if (o->batch_size < 1 || o->grad_accum < 1 || o->max_length < 2 || o->max_length > INT32_MAX || o->latent_length > 1 << 20 ||
         o->max_latent > INT32_MAX || o->truncate < 0 || o->warmup < 0 || o->held_out < 0)
         return rm_fail(err, RMAS_E_ARG,
@@ -157,6 +163,30 @@ static rmas_status add_paths(settings *s, const char *paths[][2], rmas_error *er
     return RMAS_OK;
 }
 
+/* The published links, for the reference's --outer_XX_type. */
+static const char *const reference_links[] = {"outer_12", "outer_23", "outer_31", "outer_1s", "outer_2s", "outer_3s", "outer_s1",
+                                              "outer_s2", "outer_s3", "outer_el", "outer_le", "outer_rt", "outer_tr"};
+
+/* Types of single links: "KEY=TYPE" of any system, and the reference's flags. */
+static rmas_status add_types(settings *s, const rm_opt_list *any, const char *const *published, rmas_error *err) {
+    static char key[RM_TRAIN_EDGES][64];
+    int n = 0;
+    if (any->n + (int)RM_COUNT(reference_links) > RM_TRAIN_EDGES) return rm_fail(err, RMAS_E_ARG, "--link_type: at most %d links", RM_TRAIN_EDGES);
+    for (size_t i = 0; i < RM_COUNT(reference_links); i++)
+        if (published[i]) s->edge_type[n++] = (rm_edge_type){reference_links[i], published[i]};
+    for (int i = 0; i < any->n; i++, n++) {
+        const char *eq = strchr(any->v[i], '=');
+        if (!eq || eq == any->v[i]) return rm_fail(err, RMAS_E_ARG, "--link_type %s: must have the form KEY=TYPE", any->v[i]);
+        snprintf(key[n], sizeof key[n], "%.*s", (int)(eq - any->v[i]), any->v[i]);
+        s->edge_type[n] = (rm_edge_type){key[n], eq + 1};
+    }
+    for (int i = 0; i < n; i++)
+        if (!rm_link_type_known(s->edge_type[i].type, NULL)) return rm_fail(err, RMAS_E_ARG, "unknown link type '%s'", s->edge_type[i].type);
+    s->o.edge_type = s->edge_type;
+    s->o.n_edge_type = n;
+    return RMAS_OK;
+}
+
 /* The settings are read: opens the team and trains. word: one that is no option, or NULL. */
 static int train(const char *loop, settings *s, const char *paths[][2], const char *name, const char *word) {
     bool inner = !strcmp(loop, "inner");
@@ -211,7 +241,8 @@ static int run_loop(const char *loop, int argc, char **argv) {
                             .eval_every = 100,
                             .progress = print_progress,
                             .progress_ctx = &line_open};
-    const char *paths[RM_COUNT(reference_agents)][2] = {{0}};
+    const char *paths[RM_COUNT(reference_agents)][2] = {{0}}, *published_types[RM_COUNT(reference_links)] = {0};
+    rm_opt_list link_types = {0};
     const rm_opt opts[] = {
         {"system", RM_OPT_STRING, &s.system, NULL, "FOLDER", "system of agents (system.json)"},
         {"style", RM_OPT_STRING, &s.style, NULL, "NAME", "published style: sequential_light, mixture, ..."},
@@ -233,6 +264,7 @@ static int run_loop(const char *loop, int argc, char **argv) {
         {"mas_task", RM_OPT_STRING, &s.task, NULL, "TASK", "math, code or choice"},
         {"data", RM_OPT_STRING, &o->data, NULL, "FILE", "rows: .jsonl or .json"},
         {"dataset_name", RM_OPT_STRING, &s.dataset_name, NULL, "FILE", "the same"},
+        {"dataset_split", RM_OPT_STRING, &s.split, NULL, "NAME", "accepted: a local file has no splits"},
         {"dataset_json_field", RM_OPT_STRING, &o->field, NULL, "KEY", "key of the rows in a .json file"},
         {"num_samples", RM_OPT_INT, &o->num_samples, NULL, "N", "rows from the beginning of the file; -1: all"},
         {"held_out", RM_OPT_INT, &o->held_out, NULL, "N", "rows kept out of training, for the held-out loss"},
@@ -260,6 +292,22 @@ static int run_loop(const char *loop, int argc, char **argv) {
         {"adapter_cos_weight", RM_OPT_FLOAT, &o->cos_weight, NULL, "W", "inner loop: weight of the cosine loss"},
         {"adapter_mse_weight", RM_OPT_FLOAT, &o->mse_weight, NULL, "W", "inner loop: weight of the squared error"},
         {inner ? "adapter_type" : "outer_adapter_type", RM_OPT_STRING, &s.type, NULL, "TYPE", "type of new links"},
+        {"link_type", RM_OPT_LIST, &link_types, NULL, "KEY=TYPE", "outer loop: type of one new link; repeatable"},
+#define LINK_TYPE(i, name) {name "_type", RM_OPT_STRING, &published_types[i], NULL, "TYPE", "reference: the same for " name}
+        LINK_TYPE(0, "outer_12"),
+        LINK_TYPE(1, "outer_23"),
+        LINK_TYPE(2, "outer_31"),
+        LINK_TYPE(3, "outer_1s"),
+        LINK_TYPE(4, "outer_2s"),
+        LINK_TYPE(5, "outer_3s"),
+        LINK_TYPE(6, "outer_s1"),
+        LINK_TYPE(7, "outer_s2"),
+        LINK_TYPE(8, "outer_s3"),
+        LINK_TYPE(9, "outer_el"),
+        LINK_TYPE(10, "outer_le"),
+        LINK_TYPE(11, "outer_rt"),
+        LINK_TYPE(12, "outer_tr"),
+        {"inner_adapter_type_fallback", RM_OPT_STRING, &s.inner_fallback, NULL, "TYPE", "of frozen inner links whose files leave their type open"},
         {"gradient_checkpointing", RM_OPT_INT, &s.checkpointing, NULL, "0|1", "accepted; models are always run again in the backward pass"},
         {"prompts", RM_OPT_STRING, &s.prompts, NULL, "FILE", "prompt pack"},
         {"date", RM_OPT_STRING, &s.date, NULL, "DATE", "what templates see as today"},
@@ -286,7 +334,10 @@ static int run_loop(const char *loop, int argc, char **argv) {
                                        : "rmas train outer --style NAME --data FILE --save_dir DIR",
                                  &n_word);
     if (r) return r == 2 ? 0 : 1;
-    int status = train(loop, &s, paths, argv[0], n_word ? argv[1] : NULL);
+    rmas_error err = {0};
+    rmas_status st = add_types(&s, &link_types, published_types, &err);
+    int status = st == RMAS_OK ? train(loop, &s, paths, argv[0], n_word ? argv[1] : NULL) : rm_cli_fail(argv[0], &err);
+    rm_free(link_types.v);
     while (s.n_own > 0) rm_free((char *)(uintptr_t)s.overrides.v[s.overrides.n - s.n_own--]);
     rm_free(s.overrides.v);
     if (line_open) fprintf(stderr, "\n");

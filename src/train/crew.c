@@ -213,6 +213,7 @@ rmas_status rm_crew_open(rm_crew **out, rm_exec *e, const rm_crew_options *o, rm
     t->exec = e;
     t->precision = o->precision;
     t->seed = o->seed;
+    t->inner_type = o->inner_type;
     t->only = -1;
     t->link_task = o->task == RM_TASK_CODE ? RM_LINKS_CODE : RM_LINKS_MATH;
     rmas_status st = rm_system_find(&t->system, rm_train_style_name(o->system), err);
@@ -293,7 +294,9 @@ rmas_status rm_crew_load_inner(rm_crew *t, int role, rmas_error *err) {
         return rm_fail(err, RMAS_E_ARG, "%s: no inner link (adapter.pt) for the %s: train it first with 'rmas train inner'", a->path,
                        t->style.role[role].name);
     }
-    RM_TRY(rm_link_open(&a->inner, t->exec, a->inner_path, a->inner_type, RM_EXACT, err));
+    rmas_status st = rm_link_open(&a->inner, t->exec, a->inner_path, a->inner_type, RM_EXACT, err);
+    if (st == RMAS_E_ARG && !a->inner_type && t->inner_type) st = rm_link_open(&a->inner, t->exec, a->inner_path, t->inner_type, RM_EXACT, err);
+    if (st != RMAS_OK) return st;
     return check_width(a->inner, a->inner_path, d, d, err);
 }
 

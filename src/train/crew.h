@@ -38,6 +38,7 @@ typedef struct {
     rm_precision precision; /* of the frozen models */
     rm_link_task link_task;
     uint64_t seed;
+    const char *inner_type; /* as in the options */
     char **override; /* as given, with the system's names of the roles */
     int n_override;
     int only; /* the role of rm_crew_options.only, or -1 */
@@ -54,6 +55,7 @@ typedef struct {
     const char *prompts; /* prompt pack; NULL: the system's, else the default */
     const char *const *option; /* option words of packs */
     int n_option;
+    const char *inner_type; /* of frozen inner links whose tensors leave it open and that have no configuration beside them; may be NULL */
     bool enable_thinking;
     rm_date date;
     rm_precision precision;

@@ -81,6 +81,11 @@ json_t *rm_train_args(const rm_train_options *o, const rm_crew *t, bool inner) {
               json_object_set_new(a, "dtype", json_string(t->precision == RM_EXACT ? "f32" : "native")) == 0 &&
               json_object_set_new(a, "type", o->type ? json_string(o->type) : json_null()) == 0 &&
               json_object_set_new(a, "grad_accum_steps", json_integer(o->grad_accum)) == 0;
+    for (int i = 0; ok && i < o->n_edge_type; i++) {
+        char field[80];
+        snprintf(field, sizeof field, "%.70s_type", o->edge_type[i].key);
+        ok = json_object_set_new(a, field, json_string(o->edge_type[i].type)) == 0;
+    }
     json_decref(more);
     if (ok) return a;
     json_decref(a);

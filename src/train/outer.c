@@ -319,6 +319,23 @@ static rmas_status align(outer *u, int edge, rmas_error *err) {
     return st;
 }
 
+/* The type of a new link: its own, else that of all. */
+static const char *type_of(const rm_train_options *o, const char *key) {
+    for (int i = 0; i < o->n_edge_type; i++)
+        if (!strcmp(o->edge_type[i].key, key)) return o->edge_type[i].type;
+    return o->type;
+}
+
+static rmas_status check_edge_types(const rm_train_options *o, const rm_train_style *s, rmas_error *err) {
+    for (int i = 0; i < o->n_edge_type; i++) {
+        int e = 0;
+        while (e < s->n_edge && strcmp(s->edge[e].key, o->edge_type[i].key)) e++;
+        if (e == s->n_edge)
+            return rm_fail(err, RMAS_E_ARG, "--%s_type: %s has no link %s", o->edge_type[i].key, s->system->name, o->edge_type[i].key);
+    }
+    return RMAS_OK;
+}
+
 static rmas_status write_init(const outer *u, rmas_error *err) {
     rm_arrays a = {0};
     char *path = rm_path_join(u->o->probe, "init.safetensors");
@@ -336,6 +353,7 @@ static rmas_status prepare(outer *u, rmas_error *err) {
         return rm_fail(err, RMAS_E_ARG, "--num_recursive_rounds %d: expected 1 to %d", o->rounds, RM_TRAIN_MAX_ROUNDS);
     if ((o->rollout || o->rollout_feedback) && o->latent_length < 1)
         return rm_fail(err, RMAS_E_ARG, "--latent_length %lld: rollouts need at least one step", (long long)o->latent_length);
+    RM_TRY(check_edge_types(o, &t->style, err));
     RM_TRY(rm_rows_open(&u->rows, o->data, o->field, err));
     u->n_sample = o->num_samples >= 0 && (size_t)o->num_samples < u->rows.n ? (size_t)o->num_samples : u->rows.n;
     for (int e = 0; o->in_place && e < t->style.n_edge; e++) { /* before the work, not after it */
@@ -360,7 +378,7 @@ static rmas_status prepare(outer *u, rmas_error *err) {
         }
     for (int e = 0; e < t->style.n_edge; e++) {
         rm_link *l;
-        RM_TRY(rm_crew_trained_outer(t, e, o->init, o->type, &l, err));
+        RM_TRY(rm_crew_trained_outer(t, e, o->init, type_of(o, t->style.edge[e].key), &l, err));
         RM_TRY(rm_trainer_add(&u->trainer, t->style.edge[e].key, l, o->max_steps != 0 ? o->rounds : 1, err));
         if (o->init == RM_INIT_ALIGNED && !rm_loop_resumes(o)) RM_TRY(align(u, e, err));
     }

@@ -9,6 +9,10 @@
 enum { RM_TRAIN_MAX_ROUNDS = 64 };
 
 typedef struct {
+    const char *key, *type; /* "outer_12", "outer_ln_res_adapter" */
+} rm_edge_type;
+
+typedef struct {
     /* data */
     const char *data, *field; /* file of rows; key of the array in a .json file, NULL: usual */
     int64_t num_samples; /* of the file, from its beginning; < 0: all */
@@ -21,6 +25,8 @@ typedef struct {
     rm_schedule schedule;
     rm_train_init init;
     const char *type; /* of links made anew; NULL: the usual one */
+    const rm_edge_type *edge_type; /* types of single outer links */
+    int n_edge_type;
     /* inner loop */
     const char *role; /* NULL: data without a role */
     double cos_weight, mse_weight;

@@ -99,6 +99,19 @@ assert r[sys.argv[2]] and r[sys.argv[3]] == r["answer"], r' "$work/$style.jsonl"
 done
 
 echo "{\"question\": \"why?\"}" >"$work/noanswer.jsonl"
+# the rows train links; types of single links by the reference's flags
+train() {
+    "$rmas" train outer --system "$here/../systems/nano-sequential" --data "$work/all.jsonl" --max_steps 1 --latent_length 2 --num_recursive_rounds 1 --threads 1 \
+        --ckpt_override planner="$work/model" --ckpt_override critic="$work/model" --ckpt_override solver="$work/model" --init random --save_dir "$work/links" "$@"
+}
+train --outer_12_type outer_linear_adapter --link_type outer_31=outer_res_adapter --dataset_split test >"$work/out" 2>&1 || note "train outer: $(cat "$work/out")"
+grep -q "a local file has no splits" "$work/out" || note "--dataset_split says nothing"
+python3 -c 'import json, sys
+types = [a["adapter_type"] for a in json.load(open(sys.argv[1]))["adapters"]]
+assert types == ["outer_linear_adapter", "outer_ln_res_adapter", "outer_res_adapter"], types' "$work/links/outerlink_config.json" || note "types of links"
+refused "a link of another style" "has no link outer_rt" train --outer_rt_type outer_adapter
+refused "a type that is none" "unknown link type" train --outer_12_type outer_great_adapter
+
 refused "overwriting" "exists already; --resume" make a
 refused "other settings" "made with other settings" make b --resume --seed 7
 refused "no answers" "no field .answer." make c --data "$work/noanswer.jsonl"
