@@ -9,16 +9,19 @@
 #include "cli.h"
 #include "kern/kern.h"
 #include "link/link.h"
+#include "machine.h"
+#include "profile.h"
 #include "sample/sample.h"
 #include "session/session.h"
+#include "tensor/profile.h"
 #include "util/mem.h"
 
 enum { MAX_TESTS = 16, MAX_REPEAT = 100, MAX_BATCH = 1024 };
 
 typedef struct {
     int64_t prompt, gen, steps, context, threads, repeat;
-    const char *batch, *link, *isa, *dtype;
-    bool jsonl, machine, cpu_time;
+    const char *batch, *link, *isa, *dtype, *profile_json;
+    bool jsonl, machine, cpu_time, profile;
 } options;
 
 typedef struct {
@@ -32,9 +35,11 @@ typedef struct {
     double layer_ops;
 } bench;
 
+static clockid_t clock_of(const bench *b) { return b->o->cpu_time ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC; }
+
 static double now(const bench *b) {
     struct timespec t;
-    clock_gettime(b->o->cpu_time ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &t);
+    clock_gettime(clock_of(b), &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
@@ -109,6 +114,7 @@ static rmas_status steps(bench *b, rm_seq **seq, int n_seq, int64_t n, bool late
     for (int64_t k = 0; k < n && s == RMAS_OK; k++) {
         s = rm_batch_forward(b->batch, feed, n_seq, err);
         if (s != RMAS_OK) break;
+        if (!latent) rm_time_to(b->e, RM_TIME_SAMPLE);
         for (int i = 0; i < n_seq; i++) {
             if (latent)
                 memcpy(hidden + (size_t)i * d, rm_batch_hidden(b->batch, i), d * sizeof *hidden);
@@ -133,17 +139,24 @@ static rmas_status run_test(bench *b, test_kind kind, int n_batch, rmas_error *e
     double seconds[MAX_REPEAT], ignored;
     int64_t n = kind == PREFILL ? b->o->prompt : kind == DECODE ? b->o->gen : b->o->steps;
     if (n <= 0) return RMAS_OK;
+    static const rm_phase phase[] = {RM_PHASE_PREFILL, RM_PHASE_DECODE, RM_PHASE_LATENT};
+    char label[32];
     rmas_status s = RMAS_OK;
+    snprintf(label, sizeof label, "batch %d", n_batch);
     for (int64_t r = -1; r < b->o->repeat && s == RMAS_OK; r++) { /* the first run warms up */
         rm_seq *seq[MAX_BATCH] = {0};
         double *t = r < 0 ? &ignored : &seconds[r];
         if (kind == PREFILL) {
+            if (r >= 0) rm_time_stage(b->e, label, 0, phase[kind]);
             s = prefill(b, seq, n_batch, n, t, err);
         } else {
             if (b->o->context > 0) s = prefill(b, seq, n_batch, b->o->context, &ignored, err);
             for (int i = 0; i < n_batch && s == RMAS_OK && b->o->context <= 0; i++) s = rm_seq_new(&seq[i], b->m, err);
+            if (r >= 0) rm_time_stage(b->e, label, 0, phase[kind]);
             if (s == RMAS_OK) s = steps(b, seq, n_batch, r < 0 && n > 4 ? 4 : n, kind == ROLLOUT, t, err);
         }
+        rm_time_stage(b->e, "", 0, RM_PHASE_NONE); /* warming up, contexts */
+        rm_time_to(b->e, RM_TIME_OTHER);
         for (int i = 0; i < n_batch; i++) rm_seq_free(seq[i]);
     }
     if (s != RMAS_OK) return s;
@@ -193,7 +206,10 @@ static rmas_status bench_model(bench *b, const char *path, rmas_error *err) {
     b->name = slash && slash[1] ? slash + 1 : path;
     rm_precision p = strcmp(o->dtype, "f32") == 0 ? RM_EXACT : RM_NATIVE;
     double t = now(b);
+    if (o->profile || o->profile_json) RM_TRY(rm_profile_start(b->e, err));
+    rm_time_to(b->e, RM_TIME_LOAD);
     RM_TRY(rm_model_open(&b->m, b->e, path, p, err));
+    rm_time_to(b->e, RM_TIME_OTHER);
     t = now(b) - t;
     RM_TRY(rm_batch_new(&b->batch, b->m, err));
     int d = rm_model_config(b->m)->d_model;
@@ -211,85 +227,18 @@ static rmas_status bench_model(bench *b, const char *path, rmas_error *err) {
     RM_TRY(run_test(b, PREFILL, 1, err));
     for (int i = 0; i < n_batch; i++) RM_TRY(run_test(b, DECODE, batch[i], err));
     for (int i = 0; i < n_batch && b->link; i++) RM_TRY(run_test(b, ROLLOUT, batch[i], err));
-    return RMAS_OK;
-}
-
-/* ---- the machine ----------------------------------------------------------------------------------------------------------------- */
-
-typedef struct {
-    const rm_exec *e;
-    const float *x;
-    size_t n; /* per chunk */
-    double sum[256];
-} reading;
-
-static void read_chunk(void *ctx, int chunk, int thread) {
-    (void)thread;
-    reading *r = ctx;
-    const uint64_t *p = (const uint64_t *)(const void *)(r->x + (size_t)chunk * r->n);
-    uint64_t s[8] = {0};
-    for (size_t i = 0; i < r->n / 2; i += 8)
-        for (int k = 0; k < 8; k++) s[k] ^= p[i + (size_t)k];
-    for (int k = 1; k < 8; k++) s[0] ^= s[k];
-    r->sum[chunk % 256] = (double)s[0]; /* so that the loads are needed */
-}
-
-static rmas_status bench_read(bench *b, rmas_error *err) {
-    enum { CHUNKS = 256 };
-    size_t n = (size_t)128 << 20;
-    reading *r = RM_NEW(reading);
-    float *x = rm_aligned(n * sizeof *x);
-    if (!r || !x) {
-        rm_free(r);
-        rm_free(x);
-        return rm_fail(err, RMAS_E_NOMEM, "out of memory for a read test of 512 MiB");
-    }
-    for (size_t i = 0; i < n; i++) x[i] = (float)i;
-    *r = (reading){.e = b->e, .x = x, .n = n / CHUNKS};
-    double seconds[MAX_REPEAT];
-    for (int64_t k = -1; k < b->o->repeat; k++) {
-        double t = now(b);
-        rm_pool_run(b->e->pool, CHUNKS, read_chunk, r);
-        if (k >= 0) seconds[k] = now(b) - t;
-    }
-    report(b, "read", 1, 1, seconds, (double)n * sizeof *x, 0);
-    rm_free(x);
-    rm_free(r);
-    return RMAS_OK;
-}
-
-static rmas_status bench_product(bench *b, const char *name, rm_dtype type, rm_precision p, rmas_error *err) {
-    enum { N = 2048, ROWS = 256, CALLS = 4 };
-    float *f = rm_aligned((size_t)N * (N + 2 * ROWS) * sizeof *f), *x = f + (size_t)N * N, *y = x + (size_t)N * ROWS;
-    uint8_t *data = rm_aligned(rm_dtype_row_bytes(type, N) * N);
-    rm_matrix *w = NULL;
-    rmas_status s = f && data ? RMAS_OK : rm_fail(err, RMAS_E_NOMEM, "out of memory for a product");
-    rm_rng rng = rm_rng_make(1, 2);
-    for (size_t i = 0; s == RMAS_OK && i < (size_t)N * (N + ROWS); i++) f[i] = (float)rm_rng_double(&rng) - 0.5f;
-    if (s == RMAS_OK && !rm_quant(type, f, data, (size_t)N * N))
-        s = rm_fail(err, RMAS_E_UNSUPPORTED, "%s cannot be written", rm_dtype_get(type)->name);
-    rm_tensor t = {.name = name, .dtype = type, .n_dim = 2, .dim = {N, N}, .data = data, .n_bytes = rm_dtype_row_bytes(type, N) * N};
-    const rm_tensor *part[1] = {&t};
-    if (s == RMAS_OK) s = rm_matrix_new(&w, b->e, part, 1, p, err);
-    double seconds[MAX_REPEAT];
-    for (int64_t k = -1; k < b->o->repeat && s == RMAS_OK; k++) {
-        double at = now(b);
-        for (int c = 0; c < CALLS && s == RMAS_OK; c++) s = rm_matrix_mul(b->e, y, N, x, N, ROWS, w, NULL, err);
-        if (k >= 0) seconds[k] = now(b) - at;
-    }
-    if (s == RMAS_OK) report(b, name, ROWS, 1, seconds, CALLS * (double)t.n_bytes, 2.0 * CALLS * ROWS * N * N);
-    rm_matrix_free(w);
-    rm_free(data);
-    rm_free(f);
-    return s;
+    return b->e->profile ? rm_profile_report(b->e, o->profile, o->profile_json, err) : RMAS_OK;
 }
 
 static rmas_status bench_machine(bench *b, rmas_error *err) {
+    double seconds[MAX_REPEAT];
     b->name = "machine";
-    RM_TRY(bench_read(b, err));
-    RM_TRY(bench_product(b, "f32", RM_F32, RM_EXACT, err));
-    RM_TRY(bench_product(b, "bf16", RM_BF16, RM_NATIVE, err));
-    return bench_product(b, "int8", RM_Q8_0, RM_NATIVE, err);
+    for (int i = 0; i < RM_N_CEILING; i++) {
+        rm_ceiling_work work;
+        RM_TRY(rm_machine_time(b->e, (rm_ceiling)i, (int)b->o->repeat, clock_of(b), seconds, &work, err));
+        report(b, rm_ceiling_name((rm_ceiling)i), work.n_row, 1, seconds, work.bytes, work.ops);
+    }
+    return RMAS_OK;
 }
 
 int cmd_bench(int argc, char **argv) {
@@ -307,6 +256,8 @@ int cmd_bench(int argc, char **argv) {
         {"repeat", RM_OPT_INT, &o.repeat, NULL, "N", "measured runs per test (5)"},
         {"cpu_time", RM_OPT_FLAG, &o.cpu_time, NULL, NULL, "with --threads 1: count processor time, for busy machines"},
         {"jsonl", RM_OPT_FLAG, &o.jsonl, NULL, NULL, "one JSON object per test"},
+        {"profile", RM_OPT_FLAG, &o.profile, NULL, NULL, "where the time goes, as a table on stderr"},
+        {"profile_json", RM_OPT_STRING, &o.profile_json, NULL, "FILE", "the same as JSON"},
         {"machine", RM_OPT_FLAG, &o.machine, NULL, NULL, "measure the machine: read bandwidth, products"},
         {0},
     };

@@ -1,6 +1,7 @@
 /* rmas run: a system answers questions. */
 #include <stdio.h>
 
+#include "profile.h"
 #include "run_setup.h"
 #include "util/mem.h"
 #include "util/strbuf.h"
@@ -24,6 +25,8 @@ static int parse(int argc, char **argv, rm_run_flags *f, int *n_word) {
         STR("record", record, "DIR", "every prompt, id, state and message as data"),
         STR("replay", replay, "FILE", "what agents write, instead of sampling"),
         STR("outer_dtype", outer_dtype, "NAME", "accepted: links follow --dtype, messages are float32"),
+        FLAG("profile", profile, "at the end: where the time went, beside what this machine can do"),
+        STR("profile_json", profile_json, "FILE", "the same as JSON"),
         FLAG("show_text", show_text, "print whole answers"),
         {0},
     };
@@ -48,6 +51,7 @@ static rmas_status run(rm_run_flags *f, rm_run_parts *p, rm_show *show, rmas_err
     rmas_error later = {0};
     if (st == RMAS_OK && (st = rm_results_finish(p->results, &later)) != RMAS_OK) *err = later;
     rm_show_end(show, st == RMAS_OK, (int)p->data->n);
+    if (p->exec->profile && rm_profile_report(p->exec, f->profile, f->profile_json, &later) != RMAS_OK) rm_show_note(show, "note: %s", later.msg);
     return st;
 }
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "system/memory.h"
+#include "tensor/profile.h"
 #include "util/file.h"
 #include "util/mem.h"
 #include "util/strbuf.h"
@@ -277,7 +278,10 @@ static rmas_status open_team(const rm_run_flags *f, rm_run_parts *p, rm_show *sh
     rm_resolve_options ro = {rm_link_task_of_dataset(p->data->name), f->override.v, f->override.n, to.links};
     RM_TRY(rm_system_locate(&p->files, p->sys, &ro, err));
     RM_TRY(rm_exec_new(&p->exec, (int)f->threads, f->isa, err));
+    if (f->profile || f->profile_json) RM_TRY(rm_profile_start(p->exec, err));
+    rm_time_to(p->exec, RM_TIME_LOAD);
     RM_TRY(rm_team_open(&p->team, p->exec, p->sys, &p->files, &to, err));
+    rm_time_to(p->exec, RM_TIME_OTHER);
     if (p->files.n_seeded)
         rm_show_note(show, "UNTRAINED: %d of %d links have no file and are made from seed %llu; what agents send one another means nothing yet",
                      p->files.n_seeded, p->sys->n_agent + p->sys->n_edge, (unsigned long long)p->sys->init_seed);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "link/internal.h"
+#include "tensor/profile.h"
 #include "util/mem.h"
 
 enum { LANES = 8, CHUNK = 4096, SERIAL = 2 * CHUNK }; /* elements per piece of work; below SERIAL threads do not pay */
@@ -161,9 +162,12 @@ static rmas_status apply_rows(const rm_link *l, const float *x, int n, float *y,
 }
 
 rmas_status rm_link_apply(const rm_link *l, const float *x, int n, float *y, rmas_error *err) {
-    for (int at = 0; at < n; at += RM_LINK_ROWS) {
+    rm_time was = rm_time_to(l->exec, RM_TIME_LINK);
+    rmas_status st = RMAS_OK;
+    for (int at = 0; at < n && st == RMAS_OK; at += RM_LINK_ROWS) {
         int rows = n - at < RM_LINK_ROWS ? n - at : RM_LINK_ROWS;
-        RM_TRY(apply_rows(l, x + (size_t)at * (size_t)l->d_in, rows, y + (size_t)at * (size_t)l->d_out, err));
+        st = apply_rows(l, x + (size_t)at * (size_t)l->d_in, rows, y + (size_t)at * (size_t)l->d_out, err);
     }
-    return RMAS_OK;
+    rm_time_back(l->exec, was);
+    return st;
 }

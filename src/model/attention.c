@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "model/layer.h"
+#include "tensor/profile.h"
 
 enum {
     QUERIES = 64, /* computed together against each block of keys */
@@ -245,6 +246,20 @@ size_t rm_attention_scratch(const rm_model *m, const rm_run *run, int n_run) {
     return (size_t)n_part * part_floats((size_t)m->cfg.d_head);
 }
 
+/* For a profile: keys and values are read once per run, and two multiply-adds are made with each per query. */
+static void count_work(const job *j) {
+    const rm_config *c = &j->m->cfg;
+    double keys = 0, read = 0;
+    for (int i = 0; i < j->n_run; i++)
+        for (int k = 0; k < j->run[i].n; k++) {
+            int seen = j->run[i].pos + k + 1;
+            if (j->window && seen > j->window) seen = j->window;
+            keys += seen;
+            if (k == j->run[i].n - 1) read += seen;
+        }
+    rm_time_work(j->m->exec, RM_OPS_F32, read * (double)rm_kv_layer_bytes(j->m) / RM_KV_BLOCK, 4.0 * keys * c->n_head * c->d_head);
+}
+
 /* From [kv head][row][head of the group] to rows, through the gate. */
 static void collect_rows(void *ctx, int from, int to) {
     const job *j = ctx;
@@ -268,6 +283,7 @@ void rm_attention(const rm_model *m, int il, float *o, float *t, float *lse, con
     job j = job_make(m, il, run, n_run, n_row, off);
     j.o = o, j.t = t, j.lse = lse, j.q = q, j.in = in, j.scratch = scratch;
     int n = count_tasks(m, run, n_run, &j.n_segment);
+    if (m->exec->profile) count_work(&j);
     if (j.n_segment > 1) {
         rm_pool_run(m->exec->pool, n * j.n_segment, segment_chunk, &j);
         rm_pool_run(m->exec->pool, n, merge_chunk, &j);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "model/layer.h"
+#include "tensor/profile.h"
 
 enum { CHANNELS = 256, MAX_TAP = 64 };
 
@@ -120,4 +121,6 @@ void rm_delta_mix(const rm_model *m, int il, float *o, float *conv, float *gate,
     rm_pool_run(m->exec->pool, n_run * j.n_block, convolve_chunk, &j);
     rm_rows_run(m->exec, n_row, 4, gate_rows, &j);
     rm_pool_run(m->exec->pool, n_run * d->n_value, recur_chunk, &j);
+    double state = (double)d->n_value * d->d_key * d->d_value;
+    rm_time_work(m->exec, RM_OPS_F32, 2 * sizeof(float) * n_run * state, 6 * n_row * state); /* k S, S += k v, q S */
 }

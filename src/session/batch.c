@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "session/walk.h"
+#include "tensor/profile.h"
 #include "util/mem.h"
 
 enum { PASS_ROWS = 512 };
@@ -134,6 +135,7 @@ static rmas_status pass(rm_batch *b, int n_row, float *layers, size_t layer_stri
 
 /* Rows through the LM head. */
 static rmas_status head(const rm_model *m, float *logits, const float *hidden, int n, rmas_error *err) {
+    rm_time_to(m->exec, RM_TIME_HEAD);
     RM_TRY(rm_linear_mul(m->exec, logits, hidden, n, &m->head, err));
     float cap = m->cfg.logit_softcap;
     for (size_t i = 0, end = (size_t)n * (size_t)m->cfg.n_vocab; cap > 0 && i < end; i++) logits[i] = cap * tanhf(logits[i] / cap);
@@ -170,9 +172,11 @@ static rmas_status run_passes(rm_batch *b, const rm_feed *feed, int n_feed, int6
     size_t d = (size_t)b->m->cfg.d_model, row = 0;
     while (first < n_feed) {
         int f0 = first, d0 = done, n = fill_pass(&b->work, feed, n_feed, &first, &done);
+        rm_time_to(b->m->exec, RM_TIME_EMBED);
         RM_TRY(embed(b, feed, f0, d0, err));
         RM_TRY(pass(b, n, layers ? layers + row * d : NULL, (size_t)total * d, err));
         finish_pass(b, feed, f0, d0, n, hidden ? hidden + row * d : NULL);
+        rm_time_pass(b->m->exec, n);
         row += (size_t)n;
     }
     return RMAS_OK;
@@ -208,9 +212,11 @@ rmas_status rm_batch_forward_tap(rm_batch *b, const rm_feed *feed, int n_feed, c
         hidden = own = rm_array((size_t)total, (size_t)b->m->cfg.d_model * sizeof *own);
         if (!own) return rm_fail(err, RMAS_E_NOMEM, "out of memory for hidden states");
     }
+    rm_time was = rm_time_now(b->m->exec);
     rmas_status st = run_passes(b, feed, n_feed, total, hidden, tap ? tap->layers : NULL, err);
     if (st == RMAS_OK) st = make_logits(b, feed, n_feed, err);
     if (st == RMAS_OK && tap && tap->n_logit_row) st = tap_logits(b, tap, hidden, total, err);
+    rm_time_back(b->m->exec, was);
     rm_free(own);
     for (int i = 0; i < n_feed && st != RMAS_OK; i++) feed[i].seq->broken = true;
     return st;

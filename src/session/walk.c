@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "tensor/profile.h"
 #include "util/mem.h"
 
 static size_t max2(size_t a, size_t b) { return a > b ? a : b; }
@@ -69,6 +70,7 @@ rmas_status rm_scratch_fit(float **p, size_t *cap, size_t n, rmas_error *err) {
 
 rmas_status rm_work_begin(rm_work *w, int n_row, rmas_error *err) {
     const rm_config *c = &w->m->cfg;
+    rm_time_to(w->m->exec, RM_TIME_POINTWISE);
     for (int i = 0; i < w->n_run; i++)
         for (int k = 0; k < w->run[i].n; k++) w->pos[w->run[i].row + k] = w->run[i].pos + k;
     for (int k = 0; k < 2; k++)
@@ -80,9 +82,12 @@ static rmas_status mix(rm_work *w, int il, int slot, int n_row, rmas_error *err)
     const rm_model *m = w->m;
     const rm_layer *l = &m->layer[il];
     rm_layer_kind kind = m->cfg.layer[il];
+    rm_time_to(m->exec, RM_TIME_POINTWISE);
     rm_norm(m->exec, w->a, w->x, l->norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
+    rm_time_to(m->exec, RM_TIME_MIX_IN);
     RM_TRY(rm_linear_mul(m->exec, w->in, w->a, n_row, &l->in, err));
     if (kind == RM_LAYER_LINEAR) {
+        rm_time_to(m->exec, RM_TIME_DELTA);
         for (int i = 0; i < w->n_run; i++) {
             w->run[i].conv = w->seq[i]->conv + (size_t)slot * rm_seq_conv_floats(m);
             w->run[i].state = w->seq[i]->state + (size_t)slot * rm_seq_state_floats(m);
@@ -94,10 +99,14 @@ static rmas_status mix(rm_work *w, int il, int slot, int n_row, rmas_error *err)
     } else {
         size_t off = (size_t)slot * rm_kv_layer_bytes(m);
         for (int i = 0; i < w->n_run; i++) w->run[i].tile = w->seq[i]->cache[kind].tile;
+        rm_time_to(m->exec, RM_TIME_POINTWISE);
         rm_attention_prepare(m, il, w->q, w->in, w->cs[kind], w->run, w->n_run, n_row, off);
+        rm_time_to(m->exec, RM_TIME_ATTENTION);
         rm_attention(m, il, w->o, w->t, NULL, w->q, w->in, w->run, w->n_run, n_row, off, w->scratch);
     }
+    rm_time_to(m->exec, RM_TIME_MIX_OUT);
     RM_TRY(rm_linear_mul(m->exec, w->t, w->o, n_row, &l->out, err));
+    rm_time_to(m->exec, RM_TIME_POINTWISE);
     rm_residual(m->exec, w->x, w->t, l->post_norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
     return RMAS_OK;
 }
@@ -107,9 +116,13 @@ rmas_status rm_walk_layer(rm_work *w, int il, int slot, int n_row, rmas_error *e
     const rm_layer *l = &m->layer[il];
     RM_TRY(mix(w, il, slot, n_row, err));
     rm_norm(m->exec, w->a, w->x, l->mlp_norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
+    rm_time_to(m->exec, RM_TIME_FFN);
     RM_TRY(rm_linear_mul(m->exec, w->gate_up, w->a, n_row, &l->gate_up, err));
+    rm_time_to(m->exec, RM_TIME_POINTWISE);
     rm_act_mul(m, w->h, w->gate_up, n_row);
+    rm_time_to(m->exec, RM_TIME_FFN);
     RM_TRY(rm_linear_mul(m->exec, w->t, w->h, n_row, &l->down, err));
+    rm_time_to(m->exec, RM_TIME_POINTWISE);
     rm_residual(m->exec, w->x, w->t, l->post_mlp_norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
     return RMAS_OK;
 }

@@ -7,6 +7,7 @@
 
 #include "sample/sample.h"
 #include "system/run.h"
+#include "tensor/profile.h"
 
 /* ---- the run ---------------------------------------------------------------------------------------------------------- */
 
@@ -29,6 +30,10 @@ typedef struct {
 } rm_runner;
 
 bool rm_run_cancelled(const rm_runner *r);
+/* From now on the profile counts for this stage. */
+static inline void rm_run_phase(const rm_runner *r, const rm_stage *st, rm_phase phase) {
+    rm_time_stage(r->team->exec, r->team->agent[st->agent].role, st->round, phase);
+}
 void rm_run_note(const rm_runner *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* ---- one question ----------------------------------------------------------------------------------------------------- */

@@ -142,6 +142,7 @@ rmas_status rm_prompt_make(rm_prompt *out, rm_runner *r, const rm_job *j, const 
     rm_parts parts = {0};
     rm_strbuf system = {0};
     *out = (rm_prompt){0};
+    rm_time was = rm_time_to(r->team->exec, RM_TIME_TEXT);
     rmas_status status = user_prompt(r->sys, r->pack, &j->ask, st, text, &parts, edge, &n_edge, err);
     if (status == RMAS_OK) status = rm_pack_system(r->pack, r->sys->family, r->sys->agent[st->agent].role, text, &j->ask, &system, err);
     if (status == RMAS_OK && system.failed) status = nomem(err);
@@ -152,6 +153,7 @@ rmas_status rm_prompt_make(rm_prompt *out, rm_runner *r, const rm_job *j, const 
     if (status == RMAS_OK) status = encode_pieces(out, r, j, st, edge, n_edge, text && r->sys->text_special, err);
     rm_parts_free(&parts);
     rm_strbuf_free(&system);
+    rm_time_back(r->team->exec, was);
     if (status != RMAS_OK) rm_prompt_free(out);
     return status;
 }

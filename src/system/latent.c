@@ -84,9 +84,11 @@ static rmas_status record(stage *s, rmas_error *err) {
 }
 
 static rmas_status run_stage(stage *s, rmas_error *err) {
+    rm_run_phase(s->r, s->st, RM_PHASE_PREFILL);
     for (int i = 0; i < s->n; i++) RM_TRY(rm_prompt_make(&s->prompt[i], s->r, s->job[i], s->st, err));
     event(s, 0);
     RM_TRY(rm_prefill(s->r, s->job, s->prompt, s->n, s->st, 0, s->seq, err));
+    rm_run_phase(s->r, s->st, RM_PHASE_LATENT);
     RM_TRY(rollout(s, err));
     for (int i = 0; i < s->n; i++) s->job[i]->answer.n_latent += s->m;
     RM_TRY(record(s, err));

@@ -130,6 +130,7 @@ rmas_status rm_prefill(rm_runner *r, rm_job *const *job, const rm_prompt *prompt
     bool keep = !r->o->text && comes_again(r, st);
     rmas_status status = to ? shared_prefix(r, job[0], &prompt[0], st, err) : nomem(err);
     for (int i = 0; status == RMAS_OK && i < n; i++) status = begin(r, job[i], &prompt[i], st, prompt[i].n_pos - hold - (hold == 0), &seq[i], err);
+    for (int i = 0; status == RMAS_OK && i < n; i++) rm_time_reused(r->team->exec, rm_seq_len(seq[i]));
     if (status == RMAS_OK && keep) { /* stop before the first slot to keep the state there */
         for (int i = 0; i < n; i++) to[i] = prompt[i].n_piece > 1 && !job[i]->snap[variant(st)] ? prompt[i].ids[0].n : 0;
         status = forward_to(r, job, prompt, n, st, to, seq, err);

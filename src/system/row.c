@@ -76,8 +76,10 @@ rmas_status rm_row_choose(const rm_runner *r, rm_row *row, const rm_agent *a, co
     }
     rm_sampling s = rm_agent_sampling(r, a);
     float margin = 0;
+    rm_time was = rm_time_to(r->team->exec, RM_TIME_SAMPLE);
     if (row->rec || s.temperature <= 0) *id = rm_argmax(logits, a->n_vocab, &margin);
     if (s.temperature > 0) *id = rm_sample(logits, a->n_vocab, &s, &row->rng, scratch);
+    rm_time_back(r->team->exec, was);
     if (*id < 0)
         return rm_fail(err, RMAS_E_FORMAT, "question %d: %s computes logits that are not numbers; the model file %s is damaged", row->job->index,
                        a->role, a->path);

@@ -49,7 +49,9 @@ static rmas_status finish_job(rm_runner *r, rm_job *j, rmas_error *err) {
     }
     if (j->rec) RM_TRY(rm_record_write(j->rec, r->o->record, err));
     r->n_done++;
+    rm_time was = rm_time_to(r->team->exec, RM_TIME_GRADE);
     rmas_status st = r->hooks->answer ? r->hooks->answer(r->hooks->ctx, a, err) : RMAS_OK;
+    rm_time_back(r->team->exec, was);
     r->job[j->index] = NULL;
     rm_job_free(r, j);
     return st;

@@ -106,6 +106,7 @@ rmas_status rm_scribe_add(rm_scribe *w, rm_job *const *job, int n, const rm_stag
             if (forced == (pass == 1)) mine[k++] = job[i];
             if (pass == 0) n_model = k;
         }
+    rm_run_phase(r, st, RM_PHASE_PREFILL);
     for (int i = 0; status == RMAS_OK && i < n; i++) status = rm_prompt_make(&prompt[i], r, mine[i], st, err);
     if (status == RMAS_OK && n_model) status = rm_prefill(r, mine, prompt, n_model, st, 1, seq, err);
     for (int i = 0; status == RMAS_OK && i < n; i++) {
@@ -343,6 +344,7 @@ static rmas_status compute(rm_scribe *w, int *n_turn, rmas_error *err) {
 rmas_status rm_scribe_step(rm_scribe *w, rmas_error *err) {
     int n = w->n, n_turn, kept = 0;
     bool moved = false;
+    if (n) rm_run_phase(w->r, w->row[0]->stage, RM_PHASE_DECODE);
     RM_TRY(compute(w, &n_turn, err));
     rmas_status st = RMAS_OK;
     for (int i = 0; i < n; i++) {
@@ -363,7 +365,11 @@ rmas_status rm_scribe_step(rm_scribe *w, rmas_error *err) {
     /* finished rows may have queued retries behind the others */
     memmove(w->row + kept, w->row + n, (size_t)(w->n - n) * sizeof(rm_row *));
     w->n -= n - kept;
-    if (st == RMAS_OK && n && !n_turn && !moved) nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL); /* all wait for tools */
+    if (st == RMAS_OK && n && !n_turn && !moved) { /* all wait for tools */
+        rm_time was = rm_time_to(w->r->team->exec, RM_TIME_TOOL);
+        nanosleep(&(struct timespec){.tv_nsec = 2000000}, NULL);
+        rm_time_back(w->r->team->exec, was);
+    }
     return st;
 }
 

@@ -60,6 +60,7 @@ static rmas_status begin_call(loop *l, sample *s, rmas_error *err) {
     rm_row_next_call(l->r, row);
     if (row->text.n) RM_TRY(rm_tok_encode(l->a->tok, rm_str(&row->text), row->text.n, false, &row->said, err));
     if (row->is_forced) return RMAS_OK;
+    rm_run_phase(l->r, l->st, RM_PHASE_PREFILL);
     if (!s->base) RM_TRY(rm_prefill(l->r, &s->job, &s->prompt, 1, l->st, 1, &s->base, err));
     rm_seq_free(row->seq);
     row->seq = NULL;
@@ -102,6 +103,7 @@ static rmas_status closes(const loop *l, const rm_ids *out, int width, bool *yes
 /* One column: every row of the group gets a token, rows that have ended the padding. */
 static rmas_status column(loop *l, rmas_error *err) {
     int n_feed = 0, k = 0;
+    rm_run_phase(l->r, l->st, RM_PHASE_DECODE);
     for (int i = 0; i < l->n_group; i++) {
         sample *s = &l->s[l->group[i]];
         if (s->ended || s->row.is_forced) continue;
@@ -175,7 +177,9 @@ static rmas_status decide(loop *l, sample *s, int limit, bool stopped, rmas_erro
         } else {
             decision = "tool";
             size_t at = t.n;
+            rm_time was = rm_time_to(l->r->team->exec, RM_TIME_TOOL);
             st = rm_tool_call_run(l->r, call.search, row->text.s + call.content, call.n_content, NULL, &t, err);
+            rm_time_back(l->r->team->exec, was);
             if (row->rec)
                 tool = json_pack("{s:s, s:o?, s:o?}", "name", call.search ? "search" : "python", "content",
                                  rm_record_text(row->text.s + call.content, call.n_content), "result", rm_record_text(rm_str(&t) + at, t.n - at));

@@ -2,6 +2,7 @@
 #include "tensor/exec.h"
 
 #include "kern/kern.h"
+#include "tensor/profile.h"
 #include "util/mem.h"
 
 typedef struct {
@@ -41,6 +42,7 @@ void rm_exec_free(rm_exec *e) {
         rm_free(e->scratch->local.data);
     }
     rm_free(e->scratch);
+    rm_profile_free(e->profile);
     rm_free(e);
 }
 

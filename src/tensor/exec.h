@@ -9,11 +9,13 @@
 
 typedef struct rm_kern rm_kern;
 typedef struct rm_scratch rm_scratch;
+typedef struct rm_profile rm_profile;
 
 typedef struct {
     rm_pool *pool;
     const rm_kern *kern;
     rm_scratch *scratch;
+    rm_profile *profile; /* NULL: nobody counts the time, see tensor/profile.h */
 } rm_exec;
 
 /* isa: NULL for the best that this CPU has (or RMAS_ISA names), else "portable", "avx2", "avx512", "neon". n_thread <= 0: all processors. */

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "tensor/matrix_impl.h"
+#include "tensor/profile.h"
 
 typedef struct {
     rm_exec *e;
@@ -172,14 +173,18 @@ static bool run_part(product *p, unsigned *ready) {
         if (!(*ready & 1u << RM_PART_BF16)) {
             *ready = 1u << RM_PART_BF16;
             if (!(p->shared = rm_exec_shared(e, (size_t)p->n_row * (size_t)p->w->n_in * sizeof(uint16_t)))) return false;
+            rm_time was = rm_time_to(e, RM_TIME_QUANT);
             rm_pool_run(e->pool, (p->n_row + ROUND_ROWS - 1) / ROUND_ROWS, round_chunk, p);
+            rm_time_back(e, was);
         }
         fn = bf16_chunk;
     } else if (part->kind == RM_PART_PACKED) {
         if (!(*ready & 1u << RM_PART_PACKED)) {
             *ready = 1u << RM_PART_PACKED;
             if (!(p->shared = rm_exec_shared(e, (size_t)p->w->n_in / RM_QBLOCK * (size_t)p->n_row * RM_QX_ROW))) return false;
+            rm_time was = rm_time_to(e, RM_TIME_QUANT);
             rm_pool_run(e->pool, tile_count(p->n_row), quant_chunk, p);
+            rm_time_back(e, was);
         }
         p->local_bytes = packed_local(p);
         if (!(p->local = rm_exec_local(e, p->local_bytes))) return false;
@@ -188,6 +193,11 @@ static bool run_part(product *p, unsigned *ready) {
     size_t row_bytes = part->packed ? part->group_bytes / RM_GROUP : part->row_bytes;
     p->chunk = chunk_size(e, part->n_out, row_bytes ? row_bytes : 1, part->packed ? RM_GROUP : DEQUANT_ROWS);
     rm_pool_run(e->pool, (part->n_out + p->chunk - 1) / p->chunk, fn, p);
+    rm_time_work(e,
+                 part->kind == RM_PART_PACKED ? RM_OPS_INT8
+                 : part->kind == RM_PART_BF16 ? RM_OPS_BF16
+                                              : RM_OPS_F32,
+                 (double)row_bytes * part->n_out, 2.0 * p->n_row * part->n_out * p->w->n_in);
     return true;
 }
 
