@@ -36,31 +36,13 @@ static rmas_status rows(rm_inputs *in, const char *file, const char *name, int w
     return RMAS_OK;
 }
 
-int probe_link(int argc, char **argv) {
-    link_options lo = {.o = RM_PROBE_DEFAULTS};
-    rm_exec *e = NULL;
-    rm_link *l = NULL;
-    rm_inputs *in = NULL;
-    rm_outputs *out = NULL;
-    rmas_error err = {0};
-    int r = open_link(argc, argv, "rmas probe link LINK -i IN -o OUT", &lo, &e, &l, &in, false);
-    if (r == 0) {
-        const float *x = NULL;
-        int n = 0;
-        rmas_status s = rows(in, lo.o.in, "x", rm_link_d_in(l), &x, &n, &err);
-        if (s == RMAS_OK) s = rm_inputs_done(in, &err);
-        float *y = NULL;
-        if (s == RMAS_OK && (!(out = rm_outputs_new()) || !(y = rm_outputs_f32(out, "y", 2, (int64_t[]){n, rm_link_d_out(l)}))))
-            s = rm_fail(&err, RMAS_E_NOMEM, "out of memory for %d rows", n);
-        if (s == RMAS_OK) s = rm_link_apply(l, x, n, y, &err);
-        if (s == RMAS_OK) s = rm_outputs_write(out, lo.o.out, &err);
-        r = s == RMAS_OK ? 0 : rm_cli_fail(argv[0], &err);
-    }
-    rm_outputs_free(out);
-    rm_inputs_close(in);
-    rm_link_close(l);
-    rm_exec_free(e);
-    return r < 0 ? 0 : r;
+static rmas_status apply(rm_link *l, rm_inputs *in, const char *file, rm_outputs *out, rmas_error *err) {
+    const float *x = NULL;
+    int n = 0;
+    RM_TRY(rows(in, file, "x", rm_link_d_in(l), &x, &n, err));
+    RM_TRY(rm_inputs_done(in, err));
+    float *y = rm_outputs_f32(out, "y", 2, (int64_t[]){n, rm_link_d_out(l)});
+    return y ? rm_link_apply(l, x, n, y, err) : rm_fail(err, RMAS_E_NOMEM, "out of memory for %d rows", n);
 }
 
 static rmas_status gradients(rm_link *l, rm_inputs *in, const char *file, rm_outputs *out, rmas_error *err) {
@@ -88,17 +70,18 @@ static rmas_status gradients(rm_link *l, rm_inputs *in, const char *file, rm_out
     return s;
 }
 
-int probe_link_grad(int argc, char **argv) {
+static int probe(int argc, char **argv, const char *usage, bool exact,
+                 rmas_status (*compute)(rm_link *l, rm_inputs *in, const char *file, rm_outputs *out, rmas_error *err)) {
     link_options lo = {.o = RM_PROBE_DEFAULTS};
     rm_exec *e = NULL;
     rm_link *l = NULL;
     rm_inputs *in = NULL;
     rm_outputs *out = NULL;
     rmas_error err = {0};
-    int r = open_link(argc, argv, "rmas probe link-grad LINK -i IN -o OUT", &lo, &e, &l, &in, true);
+    int r = open_link(argc, argv, usage, &lo, &e, &l, &in, exact);
     if (r == 0) {
         rmas_status s = (out = rm_outputs_new()) ? RMAS_OK : rm_fail(&err, RMAS_E_NOMEM, "out of memory");
-        if (s == RMAS_OK) s = gradients(l, in, lo.o.in, out, &err);
+        if (s == RMAS_OK) s = compute(l, in, lo.o.in, out, &err);
         if (s == RMAS_OK) s = rm_outputs_write(out, lo.o.out, &err);
         r = s == RMAS_OK ? 0 : rm_cli_fail(argv[0], &err);
     }
@@ -108,3 +91,7 @@ int probe_link_grad(int argc, char **argv) {
     rm_exec_free(e);
     return r < 0 ? 0 : r;
 }
+
+int probe_link(int argc, char **argv) { return probe(argc, argv, "rmas probe link LINK -i IN -o OUT", false, apply); }
+
+int probe_link_grad(int argc, char **argv) { return probe(argc, argv, "rmas probe link-grad LINK -i IN -o OUT", true, gradients); }

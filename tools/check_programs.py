@@ -17,7 +17,7 @@ from pathlib import Path
 def mbppplus(row):
     names = re.findall(r"assertion\(\s*([\w.]+)\s*\(", row["test"]) or re.findall(r"assert\s+([\w.]+)\s*\(", row["test"])
     wrong = f"class Other:\n    pass\ndef {names[-1]}(*a, **k):\n    return Other()\n"
-    sample = {"mode": "mbppplus_script", "test_script": row["test"], "num_tests": max(1, len(row["test_list"])), "fn_name": names[-1]}
+    sample = {"mode": "mbppplus_script", "inputs": [], "outputs": [], "test_script": row["test"], "num_tests": max(1, len(row["test_list"])), "fn_name": names[-1]}
     return row["code"], wrong, sample
 
 

@@ -136,78 +136,51 @@ rmas_status rm_system_style(rm_system **out, const char *name, rmas_error *err) 
 
 /* ---- recommended settings ------------------------------------------------------------------------------------------- */
 
-typedef struct {
-    const char *style, *dataset;
-    int version, batch_size, latent_length, rounds;
-    double temperature;
-} setting;
+static const char *const dataset_name[] = {"math500", "medqa", "gpqa", "mbppplus", "aime25", "aime26", "livecodebench", "bamboogle", "hotpotqa"};
+enum { N_DATASET = RM_COUNT(dataset_name), LIVECODEBENCH = 6 };
+static const int dataset_batch[N_DATASET] = {16, 16, 16, 16, 15, 15, 12, 8, 8};
 
-#define T(style, dataset, version, batch, m, r)                                                                                                      \
-    { style, dataset, version, batch, m, r, -1 }
-static const setting settings[] = {
-    T("sequential_light", "math500", 1, 32, 48, 3),
-    T("sequential_light", "medqa", 1, 16, 32, 3),
-    T("sequential_light", "gpqa", 1, 16, 32, 3),
-    T("sequential_light", "mbppplus", 1, 16, 16, 3),
-    T("sequential_scaled", "math500", 1, 16, 32, 3),
-    T("sequential_scaled", "medqa", 1, 16, 48, 3),
-    T("sequential_scaled", "gpqa", 1, 16, 48, 3),
-    T("sequential_scaled", "mbppplus", 1, 16, 16, 3),
-    T("sequential_light", "math500", 2, 16, 32, 3),
-    T("sequential_light", "medqa", 2, 16, 32, 2),
-    T("sequential_light", "gpqa", 2, 16, 48, 3),
-    T("sequential_light", "mbppplus", 2, 16, 48, 3),
-    T("sequential_light", "aime25", 2, 15, 32, 3),
-    T("sequential_light", "aime26", 2, 15, 32, 2),
-    T("sequential_scaled", "math500", 2, 16, 64, 2),
-    T("sequential_scaled", "medqa", 2, 16, 32, 3),
-    T("sequential_scaled", "gpqa", 2, 16, 32, 2),
-    T("sequential_scaled", "mbppplus", 2, 16, 32, 3),
-    T("sequential_scaled", "aime25", 2, 15, 48, 3),
-    T("sequential_scaled", "aime26", 2, 15, 64, 3),
-    {"sequential_scaled", "livecodebench", 2, 12, 48, 2, 0.2},
-    T("distillation", "math500", 2, 16, 64, 3),
-    T("distillation", "medqa", 2, 16, 64, 2),
-    T("distillation", "gpqa", 2, 16, 64, 3),
-    T("distillation", "mbppplus", 2, 16, 16, 2),
-    T("distillation", "aime25", 2, 15, 32, 3),
-    T("distillation", "aime26", 2, 15, 32, 3),
-    {"distillation", "livecodebench", 2, 12, 64, 2, 0.6},
-    T("deliberation", "math500", 2, 16, 16, 2),
-    T("deliberation", "medqa", 2, 16, 16, 2),
-    T("deliberation", "gpqa", 2, 16, 16, 3),
-    T("deliberation", "mbppplus", 2, 16, 16, 3),
-    T("deliberation", "aime25", 2, 15, 16, 3),
-    T("deliberation", "aime26", 2, 15, 16, 2),
-    {"deliberation", "livecodebench", 2, 12, 16, 3, 0.6},
-    T("deliberation", "bamboogle", 2, 8, 16, 3),
-    T("deliberation", "hotpotqa", 2, 8, 32, 2),
-    T("mixture", "math500", 2, 16, 64, 3),
-    T("mixture", "medqa", 2, 16, 48, 2),
-    T("mixture", "gpqa", 2, 16, 48, 3),
-    T("mixture", "mbppplus", 2, 16, 32, 3),
-    T("mixture", "aime25", 2, 15, 16, 3),
-    T("mixture", "aime26", 2, 15, 32, 2),
-    {"mixture", "livecodebench", 2, 12, 16, 2, 0.2},
+/* June 2026: latent steps and rounds by data set, in the order above; 0: nothing recommended. */
+static const struct {
+    const char *style;
+    struct {
+        int steps, rounds;
+    } on[N_DATASET];
+    double livecodebench_temperature;
+} june_2026[] = {
+    {"sequential_light", {{32, 3}, {32, 2}, {48, 3}, {48, 3}, {32, 3}, {32, 2}}, 0},
+    {"sequential_scaled", {{64, 2}, {32, 3}, {32, 2}, {32, 3}, {48, 3}, {64, 3}, {48, 2}}, 0.2},
+    {"distillation", {{64, 3}, {64, 2}, {64, 3}, {16, 2}, {32, 3}, {32, 3}, {64, 2}}, 0.6},
+    {"deliberation", {{16, 2}, {16, 2}, {16, 3}, {16, 3}, {16, 3}, {16, 2}, {16, 3}, {16, 3}, {32, 2}}, 0.6},
+    {"mixture", {{64, 3}, {48, 2}, {48, 3}, {32, 3}, {16, 3}, {32, 2}, {16, 2}}, 0.2},
 };
-#undef T
+
+/* The first release: batch and latent steps, always 3 rounds. */
+static const struct {
+    const char *style;
+    struct {
+        int batch, steps;
+    } on[N_DATASET];
+} first_release[] = {
+    {"sequential_light", {{32, 48}, {16, 32}, {16, 32}, {16, 16}}},
+    {"sequential_scaled", {{16, 32}, {16, 48}, {16, 48}, {16, 16}}},
+};
 
 bool rm_style_recommended(const char *name, const char *dataset, int version, rm_style_settings *out) {
     *out = (rm_style_settings){.temperature = -1};
-    bool found = false;
-    if (name && dataset)
-        for (size_t i = 0; i < RM_COUNT(settings); i++) {
-            const setting *t = &settings[i];
-            if (t->version != version || strcmp(t->style, name) || strcmp(t->dataset, dataset)) continue;
-            *out = (rm_style_settings){t->latent_length, t->rounds, t->batch_size, t->temperature};
-            found = true;
-        }
+    size_t d = 0;
+    while (dataset && d < N_DATASET && strcmp(dataset_name[d], dataset)) d++;
+    if (!name || !dataset || d == N_DATASET) return false;
+    for (size_t i = 0; version == 2 && i < RM_COUNT(june_2026); i++)
+        if (!strcmp(june_2026[i].style, name) && june_2026[i].on[d].rounds)
+            *out = (rm_style_settings){june_2026[i].on[d].steps, june_2026[i].on[d].rounds, dataset_batch[d],
+                                       d == LIVECODEBENCH ? june_2026[i].livecodebench_temperature : -1};
+    for (size_t i = 0; version == 1 && i < RM_COUNT(first_release); i++)
+        if (!strcmp(first_release[i].style, name) && first_release[i].on[d].batch)
+            *out = (rm_style_settings){first_release[i].on[d].steps, 3, first_release[i].on[d].batch, -1};
     /* the runner forces it for code, unless its table says otherwise */
-    if (dataset && out->temperature < 0 && (!strcmp(dataset, "mbppplus") || !strcmp(dataset, "livecodebench"))) {
-        out->temperature = 0.2;
-        found = true;
-    }
-    return found;
+    if (out->temperature < 0 && (!strcmp(dataset, "mbppplus") || !strcmp(dataset, "livecodebench"))) out->temperature = 0.2;
+    return out->rounds || out->temperature >= 0;
 }
 
 int rm_style_max_new_tokens(const char *name, const char *dataset) {
