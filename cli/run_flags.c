@@ -40,7 +40,7 @@ int rm_run_parse(int argc, char **argv, rm_run_flags *f, const rm_opt *own, cons
         INT("num_samples", num_samples, NULL, "N", "take N questions, -1: all"),
         INT("first", first, NULL, "N", "skip N questions first"),
         FLAG("shuffle", shuffle, "shuffle the questions with the seed"),
-        FLAG("gpqa_no_option_shuffle", no_option_shuffle, "keep the right option first"),
+        INT("gpqa_no_option_shuffle", no_option_shuffle, NULL, "0|1", "keep the right option first"),
         INT("mbppplus_num_prompt_tests", prompt_tests, NULL, "N", "example assertions shown with a question"),
         INT("batch_size", batch, &f->g_batch, "N", "sequences computed together; results do not depend on it"),
         INT("max_new_tokens", max_new_tokens, &f->g_max_new, "N", "of a text; -1: by data set, as the reference's runner"),

@@ -121,7 +121,7 @@ static rmas_status open_questions(rm_run_flags *f, rm_pack *pack, rm_dataset **o
     rm_dataset_options o = RM_DATASET_OPTIONS_DEFAULT;
     o.seed = f->seed;
     o.shuffle = f->shuffle;
-    o.no_option_shuffle = f->no_option_shuffle;
+    o.no_option_shuffle = f->no_option_shuffle != 0;
     o.private_tests = f->private_tests;
     o.first = f->first;
     o.num_samples = f->num_samples;

@@ -12,9 +12,9 @@ typedef struct {
     rm_opt_list question, override;
     int64_t num_samples, first, seed, sample_seed, rounds, batch, latent, top_k, max_new_tokens, max_answer, ans, ans_max, rollouts, thinking,
         pre_question, choice_old, threads;
-    int64_t max_tool_rounds, result_max_chars, prompt_tests;
+    int64_t max_tool_rounds, result_max_chars, prompt_tests, no_option_shuffle;
     double temperature, top_p, min_p, python_timeout, program_timeout;
-    bool shuffle, no_option_shuffle, echo, unsafe, resume, quiet, show_text, do_sample, private_tests, profile;
+    bool shuffle, echo, unsafe, resume, quiet, show_text, do_sample, private_tests, profile;
     bool g_rounds, g_batch, g_latent, g_temperature, g_top_p, g_top_k, g_max_new, g_choice_old, g_ans, g_thinking, g_dataset; /* given */
 } rm_run_flags;
 

@@ -1,4 +1,4 @@
-/* Opening the agents of a system, once per set of weight files, and checking that everything fits together. */
+/* Opening the agents of a system, each model once, and checking that everything fits together. */
 #include "system/team.h"
 
 #include <dirent.h>
@@ -12,66 +12,6 @@
 #include "util/rng.h"
 
 static rmas_status nomem(rmas_error *err) { return rm_fail(err, RMAS_E_NOMEM, "out of memory"); }
-
-/* ---- which weights are the same --------------------------------------------------------------------------------------- */
-
-static int by_name(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
-
-/* Adds what names the content of a file: the blob of the hub's cache (its name is the content's hash), else device and inode. */
-static void add_identity(rm_strbuf *b, const char *path) {
-    char *real = realpath(path, NULL);
-    const char *base = real ? strrchr(real, '/') : NULL;
-    struct stat st;
-    if (base && strlen(base + 1) == 64 && strspn(base + 1, "0123456789abcdef") == 64)
-        rm_strbuf_puts(b, base + 1);
-    else if (stat(path, &st) == 0)
-        rm_strbuf_printf(b, "%llu:%llu", (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
-    free(real);
-    rm_strbuf_putc(b, '\n');
-}
-
-static bool is_model_file(const char *name) {
-    size_t n = strlen(name);
-    return !strcmp(name, "config.json") || (n > 12 && !strcmp(name + n - 12, ".safetensors")) || (n > 11 && !strcmp(name + n - 11, ".index.json"));
-}
-
-/* Two paths with equal signatures hold the same model. */
-static rmas_status signature(char **out, const char *path, rmas_error *err) {
-    rm_strbuf b = {0};
-    char **name = NULL;
-    size_t n = 0;
-    bool failed = false;
-    if (!rm_path_is_dir(path)) {
-        add_identity(&b, path);
-    } else {
-        DIR *d = opendir(path);
-        for (struct dirent *e; d && !failed && (e = readdir(d));) {
-            if (!is_model_file(e->d_name)) continue;
-            char **more = rm_realloc_array(name, n + 1, sizeof *more), *copy = rm_strdup(e->d_name);
-            if (more) name = more;
-            if (more && copy)
-                name[n++] = copy;
-            else
-                rm_free(copy), failed = true;
-        }
-        if (d) closedir(d);
-        if (n) qsort(name, n, sizeof *name, by_name);
-        for (size_t i = 0; i < n; i++) {
-            char *p = rm_path_join(path, name[i]);
-            rm_strbuf_printf(&b, "%s=", name[i]);
-            if (p) add_identity(&b, p);
-            failed |= !p;
-            rm_free(p);
-            rm_free(name[i]);
-        }
-        rm_free(name);
-    }
-    *out = rm_strbuf_take(&b);
-    if (*out && !failed) return RMAS_OK;
-    rm_free(*out);
-    *out = NULL;
-    return nomem(err);
-}
 
 /* ---- opening ---------------------------------------------------------------------------------------------------------- */
 
@@ -116,11 +56,13 @@ static rmas_status open_outer(rm_team *t, int i, const rm_files *f, rm_precision
     return RMAS_OK;
 }
 
-static rmas_status open_model(rm_team *t, int i, char *const *sign, rm_precision p, rmas_error *err) {
+static rmas_status open_model(rm_team *t, int i, rm_precision p, rmas_error *err) {
     rm_agent *a = &t->agent[i];
-    a->shared_with = -1;
-    for (int k = 0; k < i && a->shared_with < 0; k++)
-        if (!strcmp(sign[i], sign[k])) a->shared_with = t->agent[k].shared_with < 0 ? k : t->agent[k].shared_with;
+    for (int k = 0; k < i && a->shared_with < 0; k++) {
+        bool same = false;
+        if (t->agent[k].shared_with < 0) RM_TRY(rm_same_model(a->path, t->agent[k].path, &same, err));
+        if (same) a->shared_with = k;
+    }
     if (a->shared_with >= 0) {
         a->model = t->agent[a->shared_with].model;
         a->batch = t->agent[a->shared_with].batch;
@@ -135,7 +77,7 @@ static rmas_status open_model(rm_team *t, int i, char *const *sign, rm_precision
     return RMAS_OK;
 }
 
-static rmas_status open_agent(rm_team *t, int i, const rm_files *f, char *const *sign, const rm_team_options *o, rmas_error *err) {
+static rmas_status open_agent(rm_team *t, int i, const rm_files *f, const rm_team_options *o, rmas_error *err) {
     rm_agent *a = &t->agent[i];
     a->role = t->sys->agent[i].role;
     a->path = f->agent[i].model;
@@ -151,7 +93,7 @@ static rmas_status open_agent(rm_team *t, int i, const rm_files *f, char *const 
     if (a->pad < 0) return rm_fail(err, RMAS_E_FORMAT, "%s: the tokenizer of %s names neither an end token nor a padding token", a->path, a->role);
     if (!a->same_path) RM_TRY(rm_chat_new(&a->chat, a->tok, &o->chat, a->path, err));
     RM_TRY(rm_generation_config_read(&a->gen, a->path, err));
-    RM_TRY(open_model(t, i, sign, o->precision, err));
+    RM_TRY(open_model(t, i, o->precision, err));
     return o->links && t->sys->n_edge ? open_inner(t, i, f, o->precision, err) : RMAS_OK;
 }
 
@@ -173,10 +115,9 @@ void rm_team_close(rm_team *t) {
     rm_free(t);
 }
 
-static rmas_status open_all(rm_team *t, const rm_files *f, char **sign, const rm_team_options *o, rmas_error *err) {
+static rmas_status open_all(rm_team *t, const rm_files *f, const rm_team_options *o, rmas_error *err) {
     for (int i = 0; i < t->n_agent; i++) t->agent[i].shared_with = -1;
-    for (int i = 0; i < t->n_agent; i++) RM_TRY(signature(&sign[i], f->agent[i].model, err));
-    for (int i = 0; i < t->n_agent; i++) RM_TRY(open_agent(t, i, f, sign, o, err));
+    for (int i = 0; i < t->n_agent; i++) RM_TRY(open_agent(t, i, f, o, err));
     for (int e = 0; o->links && e < t->n_edge; e++) RM_TRY(open_outer(t, e, f, o->precision, err));
     return RMAS_OK;
 }
@@ -190,10 +131,7 @@ rmas_status rm_team_open(rm_team **out, rm_exec *e, const rm_system *s, const rm
     t->outer = rm_calloc((size_t)s->n_edge, sizeof *t->outer);
     t->n_agent = t->agent ? s->n_agent : 0;
     t->n_edge = t->outer ? s->n_edge : 0;
-    char **sign = rm_calloc((size_t)s->n_agent, sizeof *sign);
-    rmas_status st = t->agent && t->outer && sign ? open_all(t, f, sign, o, err) : nomem(err);
-    for (int i = 0; sign && i < s->n_agent; i++) rm_free(sign[i]);
-    rm_free(sign);
+    rmas_status st = t->agent && t->outer ? open_all(t, f, o, err) : nomem(err);
     if (st != RMAS_OK) {
         rm_team_close(t);
         *out = NULL;

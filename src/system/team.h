@@ -1,4 +1,4 @@
-/* The agents of a run, loaded: model, tokenizer, chat template, links. Agents whose weights are the same files share them. */
+/* The agents of a run, loaded: model, tokenizer, chat template, links. Agents with the same model share it. */
 #ifndef RM_SYSTEM_TEAM_H
 #define RM_SYSTEM_TEAM_H
 
@@ -45,6 +45,9 @@ void rm_team_close(rm_team *t);
 
 /* What `rmas resolve` prints. */
 rmas_status rm_team_describe(json_t **out, const rm_team *t, const rm_files *f, rmas_error *err);
+
+/* Do these paths (folders or GGUF files) certainly hold the same model? */
+rmas_status rm_same_model(const char *a, const char *b, bool *same, rmas_error *err);
 
 /* The seed of a link without a file: what is "inner " or "outer ", name the role or the link's key. */
 uint64_t rm_link_seed(uint64_t seed, const char *what, const char *name);

@@ -597,6 +597,39 @@ static void test_results_without_file(void **state) {
     rm_results_close(r);
 }
 
+/* Copies of a model count as one model, down to the last byte. */
+static void test_same_model(void **state) {
+    (void)state;
+    rmas_error err = {0};
+    bool same;
+    char *a = in_folder("a"), *b = in_folder("b"), *copy = in_folder("copy"), command[400], *last_file = in_folder("copy/model.safetensors");
+    snprintf(command, sizeof command, "cp -r '%s' '%s' && ln -s a '%s/link'", a, copy, folder);
+    assert_int_equal(system(command), 0);
+    char *link = in_folder("link");
+    must(rm_same_model(a, copy, &same, &err), &err);
+    assert_true(same);
+    must(rm_same_model(a, link, &same, &err), &err);
+    assert_true(same);
+    must(rm_same_model(a, b, &same, &err), &err);
+    assert_false(same);
+    must(rm_same_model(a, last_file, &same, &err), &err);
+    assert_false(same);
+    FILE *f = fopen(last_file, "r+b"); /* the last byte */
+    assert_non_null(f);
+    fseek(f, -1, SEEK_END);
+    int last = fgetc(f);
+    fseek(f, -1, SEEK_END);
+    fputc(last ^ 1, f);
+    fclose(f);
+    must(rm_same_model(a, copy, &same, &err), &err);
+    assert_false(same);
+    rm_free(a);
+    rm_free(b);
+    rm_free(copy);
+    rm_free(link);
+    rm_free(last_file);
+}
+
 /* ---- what is refused ------------------------------------------------------------------------------------------------------- */
 
 static void test_prompts_are_checked_first(void **state) {
@@ -648,6 +681,7 @@ int main(void) {
         cmocka_unit_test(test_retry_and_replay),
         cmocka_unit_test(test_resume_gives_the_same_file),
         cmocka_unit_test(test_results_without_file),
+        cmocka_unit_test(test_same_model),
         cmocka_unit_test(test_prompts_are_checked_first),
         cmocka_unit_test(test_out_of_memory),
     };
