@@ -10,6 +10,7 @@
 #include "kern/gemm.h"
 #include "kern/avx512_bf16.h"
 #include "kern/avx512_quant.h"
+#include "kern/avx512_pairs.h"
 
 const rm_kern rm_kern_avx512 = {
     .name = "avx512",
@@ -18,6 +19,9 @@ const rm_kern rm_kern_avx512 = {
     .mul_columns = op_mul_columns,
     .mul_bf16 = mul_bf16_512,
     .to_bf16 = to_bf16_512,
+    .bf16_pairs = bf16_pairs_512,
+    .q_pairs = q_pairs_512,
+    .mul_pairs = mul_pairs_512,
     .q_quant = q_quant_512,
     .q_expand = q_expand_512,
     .q_tile = q_tile_512,

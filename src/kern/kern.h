@@ -14,7 +14,7 @@
 #include "kern/form.h"
 #include "util/error.h"
 
-enum { RM_KV_BLOCK = 64 }; /* keys per block of an attention cache */
+enum { RM_KV_BLOCK = 64 /* keys per block of an attention cache */, RM_PANEL = 64 /* columns of a panel of weights */ };
 
 /* Attention of n_q queries with one block of keys and values, all of one kv head; blocks are given in the order of their positions,
  * then attn_finish is called once. The caller sets m = -INFINITY, l = 0, o = 0 before the first block.
@@ -120,6 +120,12 @@ struct rm_kern {
     void (*to_bf16)(uint16_t *y, const float *x, size_t n); /* round to nearest even */
     /* dx[i][0..n) += sum over o of dy[i][o] w[o][0..n), in the order of o */
     void (*mul_columns)(float *dx, size_t lddx, const float *dy, size_t lddy, int n_row, const float *w, size_t ldw, int n_out, size_t n);
+    /* The same in bf16 with float32 sums, for tables that have an instruction for it (else NULL). A panel holds weights of RM_PANEL columns as pairs
+     * of outputs, 64-byte aligned: [n_pair][RM_PANEL][2]. bf16_pairs: from rows of n <= RM_PANEL columns; the partner of an odd last output is 0.
+     * q_pairs: from packed groups, 16 pairs each, blocks b .. b + n_block <= b + 2. mul_pairs: rows of dy hold 2 n_pair bf16. */
+    void (*bf16_pairs)(uint16_t *panel, const void *w, size_t ldw, int n_out, size_t n);
+    void (*q_pairs)(uint16_t *panel, const uint8_t *group, size_t group_bytes, int n_group, rm_form form, int b, int n_block);
+    void (*mul_pairs)(float *dx, size_t lddx, const uint16_t *dy, size_t lddy, int n_row, const uint16_t *panel, int n_pair, size_t n);
     /* Quantised forms (form.h). q_quant: rows to a tile; n a multiple of 32. q_expand: blocks b0 .. b0 + n_block of a packed group, b0 a
      * multiple of 8; q, s and group 64-byte aligned. q_tile: products with expanded weights. q_rows: products straight from the packed
      * group, the same bits. */

@@ -13,6 +13,7 @@ typedef struct {
     const float *x, *bias;
     size_t ldy, ldx;
     int n_row, chunk; /* outputs (or columns) per chunk */
+    int row_parts; /* gradient: into how many chunks the rows of a strip are cut */
     uint8_t *shared, *local; /* scratch */
     size_t local_bytes;
 } product;
@@ -217,41 +218,102 @@ rmas_status rm_matrix_mul(rm_exec *e, float *y, size_t ldy, const float *x, size
 
 /* ---- the gradient with respect to the input ------------------------------------------------------------------------------------ */
 
-enum { T_ROWS = 32, T_COLUMNS = 256 };
+/* A chunk is a strip of columns for some of the rows; the outputs go by in order, so many of them at a time that their weights stay in the first
+ * cache. Float weights: T_ROWS, dequantised in strips of whole blocks of every type. Panels: PANEL_OUTPUTS. */
+enum { T_ROWS = 32, T_COLUMNS = 256, PANEL_OUTPUTS = 256, ROWS_APART = 48 /* rows are shared out only in larger pieces */ };
 
-/* A chunk is a strip of columns (whole blocks of every type); the outputs go by in order, T_ROWS of them dequantised at a time. */
-static void columns_chunk(void *ctx, int chunk, int thread) {
+typedef struct {
+    int row, n_row;
+    size_t column, n_column;
+} strip;
+
+static strip strip_of(const product *p, int chunk) {
+    size_t n_in = (size_t)p->w->n_in, c = (size_t)(chunk / p->row_parts) * (size_t)p->chunk;
+    int part = chunk % p->row_parts, from = (int)((int64_t)part * p->n_row / p->row_parts), to = (int)((int64_t)(part + 1) * p->n_row / p->row_parts);
+    return (strip){from, to - from, c, n_in - c < (size_t)p->chunk ? n_in - c : (size_t)p->chunk};
+}
+
+static void float_strip(void *ctx, int chunk, int thread) {
     const product *p = ctx;
-    const rm_matrix *w = p->w;
-    size_t n_in = (size_t)w->n_in, c = (size_t)chunk * (size_t)p->chunk, n = n_in - c < (size_t)p->chunk ? n_in - c : (size_t)p->chunk;
+    const rm_part *part = p->part;
+    strip s = strip_of(p, chunk);
     float *tile = (float *)(void *)(p->local + (size_t)thread * p->local_bytes);
-    const float *dy = p->x;
-    for (int i = 0; i < w->n_part; i++) {
-        const rm_part *part = &w->part[i];
-        for (int o = 0; o < part->n_out; o += T_ROWS) {
-            int no = least(T_ROWS, part->n_out - o);
-            const float *rows = tile;
-            size_t ld = n;
-            if (part->kind == RM_PART_ROWS && part->wtype == RM_W_F32 && (size_t)part->data % sizeof(float) == 0) {
-                rows = (const float *)(const void *)(part->data + (size_t)o * part->row_bytes) + c;
-                ld = n_in;
-            } else {
-                rm_part_columns(w, part, o, no, c, n, tile);
-            }
-            p->e->kern->mul_columns(p->y + c, p->ldy, dy + o, p->ldx, p->n_row, rows, ld, no, n);
-        }
-        dy += part->n_out;
+    bool in_place = part->kind == RM_PART_ROWS && part->wtype == RM_W_F32 && (size_t)part->data % sizeof(float) == 0;
+    for (int o = 0; o < part->n_out; o += T_ROWS) {
+        int no = least(T_ROWS, part->n_out - o);
+        const float *rows = tile;
+        if (in_place)
+            rows = (const float *)(const void *)(part->data + (size_t)o * part->row_bytes) + s.column;
+        else
+            rm_part_columns(p->w, part, o, no, s.column, s.n_column, tile);
+        p->e->kern->mul_columns(p->y + (size_t)s.row * p->ldy + s.column, p->ldy, p->x + (size_t)s.row * p->ldx + o, p->ldx, s.n_row, rows,
+                                in_place ? (size_t)p->w->n_in : s.n_column, no, s.n_column);
     }
+}
+
+/* dy in bf16 has rows of whole groups, with zeros behind the last output. */
+static inline size_t dy_stride(const rm_part *part) { return ((size_t)part->n_out + RM_GROUP - 1) / RM_GROUP * RM_GROUP; }
+
+static void round_dy(void *ctx, int chunk, int thread) {
+    (void)thread;
+    const product *p = ctx;
+    size_t n = (size_t)p->part->n_out, stride = dy_stride(p->part);
+    for (int i = chunk * ROUND_ROWS; i < least((chunk + 1) * ROUND_ROWS, p->n_row); i++) {
+        uint16_t *to = (uint16_t *)(void *)p->shared + (size_t)i * stride;
+        p->e->kern->to_bf16(to, p->x + (size_t)i * p->ldx, n);
+        memset(to + n, 0, (stride - n) * sizeof *to);
+    }
+}
+
+static void panel_strip(void *ctx, int chunk, int thread) {
+    const product *p = ctx;
+    const rm_part *part = p->part;
+    const rm_kern *k = p->e->kern;
+    strip s = strip_of(p, chunk);
+    size_t stride = dy_stride(part);
+    uint16_t *panel = (uint16_t *)(void *)(p->local + (size_t)thread * p->local_bytes);
+    const uint16_t *dy = (const uint16_t *)(const void *)p->shared + (size_t)s.row * stride;
+    for (int o = 0; o < part->n_out; o += PANEL_OUTPUTS) {
+        int no = least(PANEL_OUTPUTS, part->n_out - o), groups = (no + RM_GROUP - 1) / RM_GROUP, pairs = (no + 1) / 2;
+        if (part->kind == RM_PART_PACKED)
+            k->q_pairs(panel, part->packed + (size_t)(o / RM_GROUP) * part->group_bytes, part->group_bytes, groups, part->form,
+                       (int)(s.column / RM_QBLOCK), (int)(s.n_column / RM_QBLOCK));
+        else
+            k->bf16_pairs(panel, part->data + (size_t)o * part->row_bytes + s.column * sizeof(uint16_t), part->row_bytes, no, s.n_column);
+        k->mul_pairs(p->y + (size_t)s.row * p->ldy + s.column, p->ldy, dy + o, stride, s.n_row, panel, pairs, s.n_column);
+    }
+}
+
+static bool run_part_t(product *p) {
+    rm_exec *e = p->e;
+    const rm_part *part = p->part;
+    bool panels = e->kern->mul_pairs && (part->kind == RM_PART_PACKED || part->kind == RM_PART_BF16);
+    if (panels) {
+        if (!(p->shared = rm_exec_shared(e, (size_t)p->n_row * dy_stride(part) * sizeof(uint16_t)))) return false;
+        rm_pool_run(e->pool, (p->n_row + ROUND_ROWS - 1) / ROUND_ROWS, round_dy, p);
+        p->chunk = RM_PANEL;
+        p->local_bytes = RM_PANEL * PANEL_OUTPUTS * sizeof(uint16_t);
+    } else {
+        p->chunk = part->kind == RM_PART_ROWS ? RM_PANEL : T_COLUMNS;
+        p->local_bytes = up64(T_ROWS * (size_t)p->chunk * sizeof(float));
+    }
+    if (!(p->local = rm_exec_local(e, p->local_bytes))) return false;
+    int strips = (p->w->n_in + p->chunk - 1) / p->chunk;
+    p->row_parts = strips < 8 * rm_pool_size(e->pool) && p->n_row >= 2 * ROWS_APART ? 2 : 1;
+    rm_pool_run(e->pool, strips * p->row_parts, panels ? panel_strip : float_strip, p);
+    return true;
 }
 
 rmas_status rm_matrix_mul_t(rm_exec *e, float *dx, size_t lddx, const float *dy, size_t lddy, int n_row, const rm_matrix *w, bool add,
                             rmas_error *err) {
-    product p = {.e = e, .w = w, .y = dx, .x = dy, .ldy = lddx, .ldx = lddy, .n_row = n_row, .chunk = T_COLUMNS};
+    product p = {.e = e, .w = w, .y = dx, .x = dy, .ldy = lddx, .ldx = lddy, .n_row = n_row};
     if (n_row <= 0) return RMAS_OK;
     if (!add)
         for (int i = 0; i < n_row; i++) memset(dx + (size_t)i * lddx, 0, (size_t)w->n_in * sizeof *dx);
-    p.local_bytes = up64(T_ROWS * T_COLUMNS * sizeof(float));
-    if (!(p.local = rm_exec_local(e, p.local_bytes))) return no_memory(w, n_row, err);
-    rm_pool_run(e->pool, (w->n_in + p.chunk - 1) / p.chunk, columns_chunk, &p);
+    for (int i = 0; i < w->n_part; i++) {
+        p.part = &w->part[i];
+        if (!run_part_t(&p)) return no_memory(w, n_row, err);
+        p.x += p.part->n_out;
+    }
     return RMAS_OK;
 }

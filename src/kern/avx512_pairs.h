@@ -1,0 +1,134 @@
+/* The gradient with respect to the input in bf16: panels of weights as pairs of outputs, and their products. One sum per (row, column) in the order
+ * of the pairs, so a row's bits do not depend on the other rows or on how the outputs are cut into panels. */
+
+enum { PAIRS_LINE = 2 * RM_PANEL }; /* elements of a pair in a panel */
+
+/* ---- making panels --------------------------------------------------------------------------------------------------------------- */
+
+static void bf16_pairs_512(uint16_t *panel, const void *w, size_t ldw, int n_out, size_t n) {
+    const uint8_t *p = w;
+    for (int o = 0; o < n_out; o += 2, p += 2 * ldw, panel += PAIRS_LINE)
+        for (size_t c = 0; c < n; c += 16) {
+            __mmask16 m = n - c < 16 ? v_first(n - c) : 0xFFFF, m1 = o + 1 < n_out ? m : 0;
+            __m512i a = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, p + c * 2));
+            __m512i b = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m1, p + (m1 ? ldw : 0) + c * 2));
+            _mm512_store_si512(panel + 2 * c, _mm512_or_si512(a, _mm512_slli_epi32(b, 16)));
+        }
+}
+
+/* Rows of 8-byte elements become columns. */
+RM_INLINE void transpose_8x8(__m512i t[8], const __m512i v[8]) {
+    __m512i a[8];
+    RM_UNROLL for (int i = 0; i < 8; i += 2) {
+        a[i] = _mm512_unpacklo_epi64(v[i], v[i + 1]);
+        a[i + 1] = _mm512_unpackhi_epi64(v[i], v[i + 1]);
+    }
+    RM_UNROLL for (int h = 0; h < 2; h++) { /* columns 0 2 4 6, then 1 3 5 7 */
+        __m512i b0 = _mm512_shuffle_i64x2(a[h], a[h + 2], 0x88), b1 = _mm512_shuffle_i64x2(a[h], a[h + 2], 0xDD);
+        __m512i b2 = _mm512_shuffle_i64x2(a[h + 4], a[h + 6], 0x88), b3 = _mm512_shuffle_i64x2(a[h + 4], a[h + 6], 0xDD);
+        t[h] = _mm512_shuffle_i64x2(b0, b2, 0x88);
+        t[h + 2] = _mm512_shuffle_i64x2(b1, b3, 0x88);
+        t[h + 4] = _mm512_shuffle_i64x2(b0, b2, 0xDD);
+        t[h + 6] = _mm512_shuffle_i64x2(b1, b3, 0xDD);
+    }
+}
+
+/* Two floats, again and again: what belongs to the two outputs of a pair. */
+RM_INLINE __m512 both(const float *p) {
+    double v;
+    memcpy(&v, p, sizeof v);
+    return _mm512_castpd_ps(_mm512_set1_pd(v));
+}
+
+/* One block: 16 pairs of 32 columns. */
+RM_INLINE void pairs_block(uint16_t *panel, const uint8_t *p, const uint8_t *head, int bits, int high, int sub, bool min, bool super, bool table,
+                           float offset) {
+    const int n_sub = 32 / sub, quants = (bits + high) * 128;
+    const __m512i interleave = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15));
+    RM_UNROLL for (int c = 0; c < 2; c++) { /* 16 outputs: 8 pairs */
+        _Alignas(64) float d[2][16], m[2][16];
+        __m512i v[8], t[8];
+        RM_UNROLL for (int h = 0; h < n_sub; h++) {
+            __m512 x = block_scale(p + quants, head, h, c, false, super);
+            _mm512_store_ps(d[h], x);
+            __m512 y = min ? block_scale(p + quants, head, n_sub + h, c, true, super) : _mm512_mul_ps(x, _mm512_set1_ps(-offset));
+            _mm512_store_ps(m[h], y);
+        }
+        RM_UNROLL for (int s = 0; s < 8; s++) v[s] = _mm512_shuffle_epi8(block_quants(p, s, c, bits, high, table), interleave);
+        transpose_8x8(t, v);
+        RM_UNROLL for (int i = 0; i < 8; i++) {
+            __m512 x[4];
+            RM_UNROLL for (int k = 0; k < 4; k++) {
+                int h = n_sub == 2 ? k / 2 : 0;
+                x[k] = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm512_extracti32x4_epi32(t[i], k)));
+                x[k] = _mm512_fmadd_ps(x[k], both(d[h] + 2 * i), both(m[h] + 2 * i));
+            }
+            uint16_t *to = panel + (8 * c + i) * PAIRS_LINE;
+            _mm512_store_si512(to, (__m512i)_mm512_cvtne2ps_pbh(x[1], x[0]));
+            _mm512_store_si512(to + 32, (__m512i)_mm512_cvtne2ps_pbh(x[3], x[2]));
+        }
+    }
+}
+
+RM_INLINE void q_pairs_body(uint16_t *panel, const uint8_t *group, size_t group_bytes, int n_group, int b0, int n_block, int bits, int high, int sub,
+                            bool min, bool super, bool table, const rm_form_info *f) {
+    const float offset = f->shift ? (float)(1 << f->shift) : 0;
+    for (int g = 0; g < n_group; g++, group += group_bytes, panel += RM_GROUP / 2 * PAIRS_LINE)
+        for (int b = b0; b < b0 + n_block; b++) {
+            const uint8_t *p = group + rm_form_block_at(f, (size_t)b);
+            for (size_t i = 0; i < rm_form_block_bytes(f); i += 64) _mm_prefetch((const char *)p + group_bytes + i, _MM_HINT_T0);
+            pairs_block(panel + (b - b0) * 2 * RM_QBLOCK, p, group + rm_form_head_at(f, (size_t)b), bits, high, sub, min, super, table, offset);
+        }
+}
+static void q_pairs_512(uint16_t *panel, const uint8_t *group, size_t group_bytes, int n_group, rm_form form, int b, int n_block) {
+    switch (form) {
+#define X(name, bits, high, sub, min, super, table)                                                                                                  \
+    case name: q_pairs_body(panel, group, group_bytes, n_group, b, n_block, bits, high, sub, min, super, table, &rm_forms[name]); break;
+        RM_SHAPES(X)
+#undef X
+    case RM_FORM_COUNT: break;
+    }
+}
+
+/* ---- products -------------------------------------------------------------------------------------------------------------------- */
+
+/* nr rows, nv vectors of 16 columns; the last vector has n_last columns. */
+RM_INLINE void pairs_tile(float *dx, size_t lddx, const uint16_t *dy, size_t lddy, const uint16_t *panel, int n_pair, int nr, int nv, size_t n_last) {
+    __m512 s[6][4];
+    RM_UNROLL for (int r = 0; r < nr; r++) {
+        RM_UNROLL for (int c = 0; c < nv; c++) s[r][c] = ld(dx + (size_t)r * lddx + 16 * c, 0, c + 1 < nv ? 16 : n_last);
+    }
+    for (int p = 0; p < n_pair; p++, panel += PAIRS_LINE) {
+        __m512bh w[4];
+        RM_UNROLL for (int c = 0; c < nv; c++) w[c] = (__m512bh)_mm512_load_si512(panel + 32 * c);
+        RM_UNROLL for (int r = 0; r < nr; r++) {
+            __m512bh b = (__m512bh)broadcast32(dy + (size_t)r * lddy + 2 * p);
+            RM_UNROLL for (int c = 0; c < nv; c++) s[r][c] = _mm512_dpbf16_ps(s[r][c], b, w[c]);
+        }
+    }
+    RM_UNROLL for (int r = 0; r < nr; r++) {
+        RM_UNROLL for (int c = 0; c < nv; c++) st(dx + (size_t)r * lddx + 16 * c, s[r][c], 0, c + 1 < nv ? 16 : n_last);
+    }
+}
+
+static void mul_pairs_512(float *dx, size_t lddx, const uint16_t *dy, size_t lddy, int n_row, const uint16_t *panel, int n_pair, size_t n) {
+    for (int i = 0; i < n_row; i += 6, dx += 6 * lddx, dy += 6 * lddy) {
+        int nr = n_row - i < 6 ? n_row - i : 6;
+        if (n < RM_PANEL) {
+            for (size_t c = 0; c < n; c += 16) {
+                size_t last = n - c < 16 ? n - c : 16;
+                for (int r = 0; r < nr; r++)
+                    pairs_tile(dx + (size_t)r * lddx + c, lddx, dy + (size_t)r * lddy, lddy, panel + 2 * c, n_pair, 1, 1, last);
+            }
+            continue;
+        }
+        switch (nr) {
+        case 1: pairs_tile(dx, lddx, dy, lddy, panel, n_pair, 1, 4, 16); break;
+        case 2: pairs_tile(dx, lddx, dy, lddy, panel, n_pair, 2, 4, 16); break;
+        case 3: pairs_tile(dx, lddx, dy, lddy, panel, n_pair, 3, 4, 16); break;
+        case 4: pairs_tile(dx, lddx, dy, lddy, panel, n_pair, 4, 4, 16); break;
+        case 5: pairs_tile(dx, lddx, dy, lddy, panel, n_pair, 5, 4, 16); break;
+        default: pairs_tile(dx, lddx, dy, lddy, panel, n_pair, 6, 4, 16); break;
+        }
+    }
+}
