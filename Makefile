@@ -1,6 +1,7 @@
 # The front door; Meson does the work.
-.PHONY: all deps build models demo test bench format clean
+.PHONY: all deps build models demo train-nano test bench format clean
 QUESTIONS ?= 4
+TRAINED = build/nano-trained
 
 all: build
 deps:                  # installs the Debian packages of packages.txt that are missing
@@ -10,9 +11,11 @@ build: deps
 	@ninja -C build --quiet rmas
 models: deps           # the small real models, once, into RMAS_MODELS or ~/.cache/rmas/models
 	@tools/fetch_models.py
-demo: build models     # a team of real models answers word problems by latent recursion
-	build/rmas run --system systems/nano-sequential --dataset gsm8k --dataset_path systems/demo/questions.jsonl \
+demo: build models     # a team of real models answers word problems by latent recursion; with trained links if they are there
+	build/rmas run --system $(if $(wildcard $(TRAINED)/outer/outerlink_config.json),$(TRAINED),systems/nano-sequential) --dataset gsm8k --dataset_path systems/demo/questions.jsonl \
 	  --num_samples $(QUESTIONS) --batch_size 4 --max_new_tokens 256
+train-nano: build models  # trains the links of the demo's team on word problems of our own; takes up an interrupted run
+	tools/train_nano.py --out $(TRAINED)
 test: deps
 	@tests/run.sh
 bench: build models

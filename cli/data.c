@@ -168,7 +168,7 @@ static rmas_status one_attempt(maker *m, const settings *s, rm_run_parts *p, rm_
         if (st == RMAS_OK && kept == RMAS_OK) kept = rm_results_finish(p->results, &later);
         if (st == RMAS_OK && kept != RMAS_OK) *err = later, st = kept;
         rm_score score = rm_results_score(p->results);
-        rm_show_note(&m->show, "attempt %d: %d of %d answers right", attempt, score.strict, score.n);
+        if (!nobody_reads_answers(s)) rm_show_note(&m->show, "attempt %d: %d of %d answers right", attempt, score.strict, score.n);
         if (score.n_unrun) rm_show_note(&m->show, "%d programs were not run: %s", score.n_unrun, score.why_unrun);
     }
     rm_results_close(p->results);
@@ -249,8 +249,9 @@ static rmas_status make(settings *s, rm_run_parts *p, maker *m, char **own, rmas
     if (st != RMAS_OK && st != RMAS_E_CANCELLED) return st;
     RM_TRY(write_rows(m, s->out, &n_row, err));
     for (size_t i = 0; i < p->data->n; i++) n_right += m->right[i];
-    fprintf(stderr, "%s: %d rows of %zu questions, %d with a right answer; %zu dropped%s\n", s->out, n_row, p->data->n, n_right,
-            p->data->n - (size_t)n_row, st == RMAS_OK ? "" : " or not reached (stopped early)");
+    fprintf(stderr, "%s: %d rows of %zu questions, ", s->out, n_row, p->data->n);
+    if (!nobody_reads_answers(s)) fprintf(stderr, "%d with a right answer, ", n_right);
+    fprintf(stderr, "%zu dropped%s\n", p->data->n - (size_t)n_row, st == RMAS_OK ? "" : " or not reached (stopped early)");
     return st;
 }
 
