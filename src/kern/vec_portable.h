@@ -56,10 +56,10 @@ static inline vf v_round(vf a) { /* to nearest even, |a| < 2^22 */
     RM_LANES r.f[i] = (a.f[i] + 12582912.0f) - 12582912.0f;
     return r;
 }
-static inline vf v_pow2(vf a) { /* 2^a for integral a in [-126, 127] */
+static inline vf v_pow2(vf a) { /* 2^a for integral a in [-126, 127]; of NaN: anything */
     vf r;
     RM_LANES {
-        uint32_t u = (uint32_t)((int32_t)a.f[i] + 127) << 23;
+        uint32_t u = (uint32_t)((int32_t)(a.f[i] == a.f[i] ? a.f[i] : 0) + 127) << 23;
         memcpy(&r.f[i], &u, 4);
     }
     return r;

@@ -12,7 +12,7 @@ elif [[ "${1:-}" =~ ^[0-9]+$ ]]; then
     limit=-max_total_time=$1
     shift
 fi
-[ $# -gt 0 ] || set -- safetensors gguf pt json config tokenizer text template prompts grade
+[ $# -gt 0 ] || set -- safetensors gguf pt json config tokenizer text template prompts grade model system
 if [ ! -d build-fuzz ]; then
     CC=clang meson setup build-fuzz -Dfuzz=true --buildtype=plain -Db_sanitize=address,undefined -Db_lundef=false \
         -Dc_args="-O1 -g -fsanitize=fuzzer-no-link" >/dev/null || exit 1
@@ -25,7 +25,7 @@ for t in "$@"; do
     mkdir -p "build-fuzz/corpus/$t" "build-fuzz/found/$t"
     # Weighing inputs by rare features costs more time than the fuzzed function where these are many.
     case $t in
-        safetensors | gguf | pt) how="-max_len=16384" ;;
+        safetensors | gguf | pt | model | system) how="-max_len=16384" ;;
         text | prompts) how="-max_len=512 -entropic=0" ;;
         *) how="-max_len=4096 -entropic=0" ;;
     esac
