@@ -47,8 +47,11 @@ static rmas_status run(rm_run_flags *f, rm_run_parts *p, rm_show *show, rmas_err
     show->results = p->results;
     show->full_text = f->show_text || f->question.n || f->questions;
     rm_run_hooks hooks = {show, rm_show_event, rm_show_answer, rm_show_skip};
+    RM_TRY(rm_grading_open(&show->grading, rm_show_grade, show, err));
     rmas_status st = rm_run(p->team, p->pack, p->data, &o, &hooks, err);
     rmas_error later = {0};
+    rmas_status graded = rm_grading_close(show->grading, &later);
+    if (st == RMAS_OK && (st = graded) != RMAS_OK) *err = later;
     if (st == RMAS_OK && (st = rm_results_finish(p->results, &later)) != RMAS_OK) *err = later;
     rm_show_end(show, st == RMAS_OK, (int)p->data->n);
     if (p->exec->profile && rm_profile_report(p->exec, f->profile, f->profile_json, &later) != RMAS_OK) rm_show_note(show, "note: %s", later.msg);

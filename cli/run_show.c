@@ -14,6 +14,7 @@ static double now(void) {
 
 void rm_show_start(rm_show *s, rm_results *results, bool quiet, bool full_text) {
     *s = (rm_show){.results = results, .terminal = isatty(STDERR_FILENO), .quiet = quiet, .full_text = full_text, .started = now()};
+    pthread_mutex_init(&s->screen, NULL);
 }
 
 static void clear_line(rm_show *s) {
@@ -23,22 +24,18 @@ static void clear_line(rm_show *s) {
 
 void rm_show_note(rm_show *s, const char *fmt, ...) {
     va_list ap;
+    pthread_mutex_lock(&s->screen);
     clear_line(s);
     va_start(ap, fmt);
     vfprintf(stderr, fmt, ap);
     va_end(ap);
     fputc('\n', stderr);
+    pthread_mutex_unlock(&s->screen);
 }
 
 /* Plain lines: one per stage and group; on a terminal every change, at most ten a second. */
-void rm_show_event(void *show, const rm_event *e) {
-    rm_show *s = show;
+static void show_progress(rm_show *s, const rm_event *e) {
     double t = now();
-    if (e->kind == RM_EVENT_NOTE) {
-        rm_show_note(s, "note: %s", e->note);
-        return;
-    }
-    if (s->quiet) return;
     bool write = e->kind == RM_EVENT_WRITE,
          fresh = strcmp(s->last_role, e->role) || s->last_round != e->round || (!write && e->step <= s->last_step && e->step == 0);
     if (fresh) {
@@ -69,6 +66,17 @@ void rm_show_event(void *show, const rm_event *e) {
     s->line_open = true;
 }
 
+void rm_show_event(void *show, const rm_event *e) {
+    rm_show *s = show;
+    if (e->kind == RM_EVENT_NOTE) {
+        rm_show_note(s, "note: %s", e->note);
+    } else if (!s->quiet) {
+        pthread_mutex_lock(&s->screen);
+        show_progress(s, e);
+        pthread_mutex_unlock(&s->screen);
+    }
+}
+
 /* The beginning of a text on one line. */
 static void print_short(const char *text, int max) {
     int n = 0;
@@ -95,10 +103,7 @@ static void print_text(const char *text, size_t n) {
     }
 }
 
-rmas_status rm_show_answer(void *show, const rm_answer *a, rmas_error *err) {
-    rm_show *s = show;
-    rm_verdict v;
-    RM_TRY(rm_results_add(s->results, a, &v, err));
+static void print_answer(rm_show *s, const rm_answer *a, const rm_verdict *v) {
     clear_line(s);
     if (s->full_text) {
         printf("--- question %d: ", a->index);
@@ -108,23 +113,37 @@ rmas_status rm_show_answer(void *show, const rm_answer *a, rmas_error *err) {
             print_text(a->text[k], a->n_text[k]);
         }
         printf("\n");
-        if (v.graded) printf("(%s)\n", v.correct ? "correct" : "wrong");
+        if (v->graded) printf("(%s)\n", v->correct ? "correct" : "wrong");
     } else if (!s->quiet) {
-        const char *verdict = !v.graded ? "done   " : v.correct ? "correct" : "wrong  ";
+        const char *verdict = !v->graded ? "done   " : v->correct ? "correct" : "wrong  ";
         printf("question %d: %s%s  answer ", a->index, verdict,
-               v.graded && v.correct != v.strict ? v.strict ? " (strict: correct)" : " (strict: wrong)" : "");
-        print_short(v.pred ? v.pred : "(none)", 60);
-        if (v.gold) {
+               v->graded && v->correct != v->strict ? v->strict ? " (strict: correct)" : " (strict: wrong)" : "");
+        print_short(v->pred ? v->pred : "(none)", 60);
+        if (v->gold) {
             printf("  expected ");
-            print_short(v.gold, 60);
+            print_short(v->gold, 60);
         }
         int n = 0;
         for (int k = 0; k < a->n_rollout; k++) n += a->n_token[k];
         printf("  [%d tokens%s]\n", n, a->retried[0] ? ", asked again" : "");
     }
     fflush(stdout);
+}
+
+rmas_status rm_show_grade(void *show, const rm_answer *a, rmas_error *err) {
+    rm_show *s = show;
+    rm_verdict v;
+    RM_TRY(rm_results_add(s->results, a, &v, err));
+    pthread_mutex_lock(&s->screen);
+    print_answer(s, a, &v);
+    pthread_mutex_unlock(&s->screen);
     rm_verdict_free(&v);
     return RMAS_OK;
+}
+
+rmas_status rm_show_answer(void *show, const rm_answer *a, rmas_error *err) {
+    rm_show *s = show;
+    return s->grading ? rm_grading_add(s->grading, a, err) : rm_show_grade(s, a, err);
 }
 
 bool rm_show_skip(void *show, int index) { return rm_results_has(((rm_show *)show)->results, index); }

@@ -3,12 +3,16 @@
 #ifndef RM_RUN_SHOW_H
 #define RM_RUN_SHOW_H
 
+#include <pthread.h>
 #include <stdbool.h>
 
+#include "grading.h"
 #include "system/results.h"
 
 typedef struct {
     rm_results *results;
+    rm_grading *grading; /* NULL: answers are graded at once */
+    pthread_mutex_t screen; /* answers come from the thread that grades */
     bool terminal, quiet, full_text; /* full_text: print whole answers (questions of one's own) */
     bool line_open; /* the renewed line is on the screen */
     double started, shown, text_started; /* seconds */
@@ -21,6 +25,7 @@ typedef struct {
 void rm_show_start(rm_show *s, rm_results *results, bool quiet, bool full_text);
 void rm_show_event(void *show, const rm_event *e); /* hook */
 rmas_status rm_show_answer(void *show, const rm_answer *a, rmas_error *err); /* hook: grades, keeps, prints */
+rmas_status rm_show_grade(void *show, const rm_answer *a, rmas_error *err); /* the same, at once */
 bool rm_show_skip(void *show, int index); /* hook */
 void rm_show_note(rm_show *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* The closing lines. whole: the run has gone to its end. */

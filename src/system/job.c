@@ -32,6 +32,7 @@ rmas_status rm_job_new(rm_job **out, rm_runner *r, int index, rmas_error *err) {
                             .n_token = rm_calloc(k, sizeof(int)),
                             .retried = rm_calloc(k, sizeof(bool))};
     j->answer.said = j->said;
+    j->answer.n_agent = r->sys->n_agent;
     j->n_open = r->o->temperature > 0 ? r->o->n_rollout : 1; /* greedy rollouts are equal: one is made */
     rmas_status st =
         j->mail && j->said && j->snap && j->answer.text && j->answer.n_text && j->answer.n_token && j->answer.retried ? RMAS_OK : nomem(err);
@@ -68,6 +69,42 @@ void rm_job_free(rm_runner *r, rm_job *j) {
     rm_free(j->answer.retried);
     rm_record_free(j->rec);
     rm_free(j);
+}
+
+void rm_answer_free(rm_answer *a) {
+    if (!a) return;
+    for (int k = 0; a->text && k < a->n_rollout; k++) rm_free(a->text[k]);
+    for (int i = 0; a->said && i < a->n_agent; i++) rm_free(a->said[i]);
+    rm_free(a->text);
+    rm_free(a->n_text);
+    rm_free(a->n_token);
+    rm_free(a->retried);
+    rm_free(a->said);
+    rm_free(a);
+}
+
+static void *copy(const void *from, size_t n) {
+    void *to = rm_alloc(n);
+    return to ? memcpy(to, from, n) : NULL;
+}
+
+rm_answer *rm_answer_copy(const rm_answer *a) {
+    rm_answer *o = RM_NEW(rm_answer);
+    size_t n = (size_t)a->n_rollout, n_agent = a->said ? (size_t)a->n_agent : 0;
+    if (!o) return NULL;
+    *o = *a;
+    o->n_agent = (int)n_agent;
+    o->text = rm_calloc(n, sizeof *o->text);
+    o->said = rm_calloc(n_agent, sizeof *o->said);
+    o->n_text = copy(a->n_text, n * sizeof *a->n_text);
+    o->n_token = copy(a->n_token, n * sizeof *a->n_token);
+    o->retried = copy(a->retried, n * sizeof *a->retried);
+    bool ok = o->text && o->said && o->n_text && o->n_token && o->retried;
+    for (size_t k = 0; ok && k < n; k++) ok = (o->text[k] = copy(a->text[k], a->n_text[k] + 1)) != NULL; /* may hold NULs */
+    for (size_t i = 0; ok && i < n_agent; i++) ok = !a->said[i] || (o->said[i] = rm_strdup(a->said[i]));
+    if (ok) return o;
+    rm_answer_free(o);
+    return NULL;
 }
 
 /* ---- prompts ---------------------------------------------------------------------------------------------------------- */

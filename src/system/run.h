@@ -49,8 +49,12 @@ typedef struct {
     int *n_token; /* [n_rollout] tokens written by the answering agent */
     int n_other, n_latent; /* tokens that the agents before it wrote; latent steps of all */
     bool *retried; /* [n_rollout] */
-    char *const *said; /* [n_agent] what the other agents wrote last (text mode); NULL: nothing */
+    char **said; /* [n_agent] what the other agents wrote last (text mode); NULL: nothing */
+    int n_agent;
 } rm_answer;
+/* A copy that outlives the hook; it still points to the data set's item. NULL: out of memory. */
+rm_answer *rm_answer_copy(const rm_answer *a);
+void rm_answer_free(rm_answer *a);
 
 typedef enum {
     RM_EVENT_STAGE, /* a stage of a group begins, or has gone on: step of n_step */

@@ -96,4 +96,11 @@ if "$rmas" run tools -q x --quiet --replay said --show_text --allow_tools python
 else
     grep -q "no sandbox on this machine" "$work/err" || note "neither a sandbox nor a reason: $(cat "$work/err")"
 fi
+
+# run: programs are graded while the others are written, and all of them count
+for i in 0 1 2 3; do echo '{"task_id": "'$i'", "prompt": "Write twice.", "code": "", "test_list": [], "test": "assert twice(2) == 4"}'; done >programs.jsonl
+for i in 0 2; do printf '{"index": %d, "role": "solver", "text": "```python\\nimport time\\ntime.sleep(0.3)\\ndef twice(x):\\n    return 2 * x\\n```"}\n' $i; done >said
+"$rmas" run chain --dataset mbppplus --dataset_path programs.jsonl --replay said --quiet --ans 0 --max_new_tokens 200 --result_jsonl graded.jsonl >"$work/out" 2>"$work/err" || note "programs: $(cat "$work/err")"
+grep -q "programs were not run" "$work/err" || grep -q "^accuracy=50.00% (2/4)  strict=50.00% (2/4)" "$work/out" || note "programs: $(cat "$work/out")"
+[ "$(wc -l <graded.jsonl)" = 5 ] || note "programs: not four results and a summary"
 exit $bad
