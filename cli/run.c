@@ -17,7 +17,7 @@ static int parse(int argc, char **argv, rm_run_flags *f, int *n_word) {
         INT("num_recursive_rounds", rounds, &f->g_rounds, "N", "rounds"),
         INT("latent_length", latent, &f->g_latent, "N", "latent steps of a stage"),
         FLAG("do_sample", do_sample, "accepted; sampling is on unless --temperature 0"),
-        INT("num_rollouts", rollouts, NULL, "K", "answers per question; pass@K"),
+        INT("num_rollouts", rollouts, &f->g_rollouts, "K", "answers per question; pass@K"),
         INT("ans", ans, &f->g_ans, "0|1", "ask again when no answer can be read from the text"),
         INT("ans_max_new_tokens", ans_max, NULL, "N", "-1: 16, 256 for code"),
         STR("settings", settings, "1|2|none", "table of recommended settings of the published systems (2: June 2026)"),

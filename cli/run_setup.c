@@ -66,10 +66,13 @@ static rmas_status recommended_settings(rm_run_flags *f, const rm_system *s, con
     USE(f->g_latent, latent, t.latent_length, t.latent_length > 0);
     USE(f->g_batch, batch, t.batch_size, t.batch_size > 0);
     USE(f->g_temperature, temperature, t.temperature, t.temperature >= 0);
+    USE(f->g_rollouts, rollouts, t.rollouts, t.rollouts > 0);
 #undef USE
     if (used && !f->quiet)
-        rm_show_note(show, "settings recommended for %s on %s (%s): %d latent steps, %d rounds, batch %d, temperature %g; flags given win", s->style,
-                     dataset, version == 1 ? "first release" : "June 2026", (int)f->latent, (int)f->rounds, (int)f->batch, f->temperature);
+        rm_show_note(show,
+                     "settings recommended for %s on %s (%s): %d latent steps, %d rounds, batch %d, temperature %g, %d answer%s; flags given win",
+                     s->style, dataset, version == 1 ? "first release" : "June 2026", (int)f->latent, (int)f->rounds, (int)f->batch, f->temperature,
+                     (int)f->rollouts, f->rollouts == 1 ? "" : "s");
     return RMAS_OK;
 }
 

@@ -15,7 +15,7 @@ typedef struct {
     int64_t max_tool_rounds, result_max_chars, prompt_tests, no_option_shuffle;
     double temperature, top_p, min_p, python_timeout, program_timeout;
     bool shuffle, echo, unsafe, resume, quiet, show_text, do_sample, private_tests, profile;
-    bool g_rounds, g_batch, g_latent, g_temperature, g_top_p, g_top_k, g_max_new, g_choice_old, g_ans, g_thinking, g_dataset; /* given */
+    bool g_rounds, g_rollouts, g_batch, g_latent, g_temperature, g_top_p, g_top_k, g_max_new, g_choice_old, g_ans, g_thinking, g_dataset; /* given */
 } rm_run_flags;
 
 extern const rm_run_flags rm_run_defaults;

@@ -13,6 +13,9 @@
 #include "util/rng.h"
 #include "util/utf8.h"
 
+/* A reference solution of MBPP+ (task 255), whose test runs it twice, needs 2.3 GB. */
+static const size_t GRADING_MEMORY = (size_t)4 << 30;
+
 typedef struct {
     const rm_sandbox *sb;
     bool strict;
@@ -104,6 +107,7 @@ static rmas_status run(runner *x, const rm_sandbox_file *file, int n_file, const
                        rm_sandbox_result *r) {
     rm_sandbox_job job = {.arg = &main_file, .n_arg = 1, .file = file, .n_file = n_file, .in = in, .n_in = in ? strlen(in) : 0, .side = side};
     job.limits.timeout_s = seconds;
+    job.limits.memory = GRADING_MEMORY;
     return rm_sandbox_run(x->sb, &job, r, x->err);
 }
 

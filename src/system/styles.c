@@ -137,7 +137,7 @@ rmas_status rm_system_style(rm_system **out, const char *name, rmas_error *err) 
 /* ---- recommended settings ------------------------------------------------------------------------------------------- */
 
 static const char *const dataset_name[] = {"math500", "medqa", "gpqa", "mbppplus", "aime25", "aime26", "livecodebench", "bamboogle", "hotpotqa"};
-enum { N_DATASET = RM_COUNT(dataset_name), LIVECODEBENCH = 6 };
+enum { N_DATASET = RM_COUNT(dataset_name), AIME25 = 4, AIME26, LIVECODEBENCH };
 static const int dataset_batch[N_DATASET] = {16, 16, 16, 16, 15, 15, 12, 8, 8};
 
 /* June 2026: latent steps and rounds by data set, in the order above; 0: nothing recommended. */
@@ -174,10 +174,10 @@ bool rm_style_recommended(const char *name, const char *dataset, int version, rm
     for (size_t i = 0; version == 2 && i < RM_COUNT(june_2026); i++)
         if (!strcmp(june_2026[i].style, name) && june_2026[i].on[d].rounds)
             *out = (rm_style_settings){june_2026[i].on[d].steps, june_2026[i].on[d].rounds, dataset_batch[d],
-                                       d == LIVECODEBENCH ? june_2026[i].livecodebench_temperature : -1};
+                                       d == LIVECODEBENCH ? june_2026[i].livecodebench_temperature : -1, d == AIME25 || d == AIME26 ? 10 : 0};
     for (size_t i = 0; version == 1 && i < RM_COUNT(first_release); i++)
         if (!strcmp(first_release[i].style, name) && first_release[i].on[d].batch)
-            *out = (rm_style_settings){first_release[i].on[d].steps, 3, first_release[i].on[d].batch, -1};
+            *out = (rm_style_settings){first_release[i].on[d].steps, 3, first_release[i].on[d].batch, -1, 0};
     /* the runner forces it for code, unless its table says otherwise */
     if (out->temperature < 0 && (!strcmp(dataset, "mbppplus") || !strcmp(dataset, "livecodebench"))) out->temperature = 0.2;
     return out->rounds || out->temperature >= 0;

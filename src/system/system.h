@@ -72,6 +72,7 @@ rmas_status rm_system_check(const rm_system *s, rmas_error *err);
 typedef struct {
     int latent_length, rounds, batch_size; /* 0: nothing recommended */
     double temperature; /* < 0: nothing recommended */
+    int rollouts; /* 0: nothing recommended */
 } rm_style_settings;
 bool rm_style_recommended(const char *style, const char *dataset, int version, rm_style_settings *out);
 int rm_style_max_new_tokens(const char *style, const char *dataset); /* style may be NULL */

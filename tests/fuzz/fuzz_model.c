@@ -49,7 +49,8 @@ static void tensor(maker *k, rm_tensor_role role, int il, const char *suffix, in
     k->data = p;
     k->data[k->n_data++] = data;
     uint32_t x = how * 2654435761u + 1;
-    for (size_t i = 0; i < t.n_bytes; i++) data[i] = how & 8 ? (uint8_t)((x = x * 1664525u + 1013904223u) >> 24) : (uint8_t)(0x3c + i % 3); /* wild or tame */
+    for (size_t i = 0; i < t.n_bytes; i++)
+        data[i] = how & 8 ? (uint8_t)((x = x * 1664525u + 1013904223u) >> 24) : (uint8_t)(0x3c + i % 3); /* wild or tame */
     t.data = data;
     if (rm_reader_add(k->m->weights, "input", name, strlen(name), &t, &err) != RMAS_OK) abort();
 }

@@ -76,6 +76,8 @@ static void test_recommended(void **state) {
     assert_true(rm_style_recommended("mixture", "mbppplus", 2, &t));
     assert_true(t.temperature == 0.2 && t.latent_length == 32);
     assert_false(rm_style_recommended("mixture", "gsm8k", 2, &t));
+    assert_true(rm_style_recommended("mixture", "aime26", 2, &t));
+    assert_true(t.latent_length == 32 && t.rounds == 2 && t.batch_size == 15 && t.rollouts == 10 && t.temperature < 0);
     assert_int_equal(rm_style_max_new_tokens("sequential_light", "math500"), 1000);
     assert_int_equal(rm_style_max_new_tokens(NULL, "medqa"), 4000);
 }
