@@ -3,51 +3,46 @@
 #include <string.h>
 
 #include "tensor/matrix_impl.h"
-#include "tensor/profile.h"
+
+/* Outputs of one part and where its chunks stand among those of a run. */
+typedef struct {
+    const rm_part *part;
+    float *y;
+    const float *bias;
+    int first, n_chunk, chunk; /* chunk: outputs per chunk */
+} slice;
 
 typedef struct {
     rm_exec *e;
     const rm_matrix *w;
-    const rm_part *part;
-    float *y; /* of the part */
-    const float *x, *bias;
+    const float *x;
     size_t ldy, ldx;
-    int n_row, chunk; /* outputs (or columns) per chunk */
-    int row_parts; /* gradient: into how many chunks the rows of a strip are cut */
+    int n_row, n_slice, n_segment; /* n_segment: activations of a row are converted in so many pieces */
+    slice slice[RM_MATRIX_PARTS];
     uint8_t *shared, *local; /* scratch */
     size_t local_bytes;
 } product;
 
 static inline int least(int a, int b) { return a < b ? a : b; }
+static inline size_t most(size_t a, size_t b) { return a > b ? a : b; }
 static inline size_t up64(size_t n) { return (n + 63) & ~(size_t)63; }
 
-/* Outputs per chunk: about 16 chunks a thread where the matrix is large enough, at least `least_bytes` of weights each. */
-static int chunk_size(const rm_exec *e, int n_out, size_t row_bytes, int unit) {
-    size_t per = (size_t)n_out / (16 * (size_t)rm_pool_size(e->pool)), floor = 16384 / row_bytes;
-    if (per < floor) per = floor;
-    size_t units = (per + (size_t)unit - 1) / (size_t)unit;
-    return (int)(units ? units : 1) * unit;
-}
+/* ---- rows where they lie, and rows that are made float32 ----------------------------------------------------------------------- */
 
-static void rows_chunk(void *ctx, int chunk, int thread) {
-    (void)thread;
-    const product *p = ctx;
-    int o = chunk * p->chunk, n = least(p->chunk, p->part->n_out - o);
-    p->e->kern->mul_rows(p->y + o, p->ldy, p->x, p->ldx, p->n_row, p->part->data + (size_t)o * p->part->row_bytes, p->part->row_bytes, p->part->wtype,
-                         n, (size_t)p->w->n_in, p->bias ? p->bias + o : NULL);
+static void rows_outputs(const product *p, const slice *s, int o, int n) {
+    p->e->kern->mul_rows(s->y + o, p->ldy, p->x, p->ldx, p->n_row, s->part->data + (size_t)o * s->part->row_bytes, s->part->row_bytes, s->part->wtype,
+                         n, (size_t)p->w->n_in, s->bias ? s->bias + o : NULL);
 }
 
 enum { DEQUANT_ROWS = 24 };
 
-static void dequant_chunk(void *ctx, int chunk, int thread) {
-    const product *p = ctx;
-    float *tile = (float *)(void *)(p->local + (size_t)thread * p->local_bytes);
+static void dequant_outputs(const product *p, const slice *s, int first, int end, uint8_t *local) {
+    float *tile = (float *)(void *)local;
     size_t n_in = (size_t)p->w->n_in;
-    int end = least((chunk + 1) * p->chunk, p->part->n_out);
-    for (int o = chunk * p->chunk; o < end; o += DEQUANT_ROWS) {
+    for (int o = first; o < end; o += DEQUANT_ROWS) {
         int n = least(DEQUANT_ROWS, end - o);
-        rm_part_columns(p->w, p->part, o, n, 0, n_in, tile);
-        p->e->kern->mul_rows(p->y + o, p->ldy, p->x, p->ldx, p->n_row, tile, n_in * sizeof(float), RM_W_F32, n, n_in, p->bias ? p->bias + o : NULL);
+        rm_part_columns(p->w, s->part, o, n, 0, n_in, tile);
+        p->e->kern->mul_rows(s->y + o, p->ldy, p->x, p->ldx, p->n_row, tile, n_in * sizeof(float), RM_W_F32, n, n_in, s->bias ? s->bias + o : NULL);
     }
 }
 
@@ -63,12 +58,9 @@ static void round_chunk(void *ctx, int chunk, int thread) {
         p->e->kern->to_bf16((uint16_t *)(void *)p->shared + (size_t)i * n_in, p->x + (size_t)i * p->ldx, n_in);
 }
 
-static void bf16_chunk(void *ctx, int chunk, int thread) {
-    (void)thread;
-    const product *p = ctx;
-    int o = chunk * p->chunk, n = least(p->chunk, p->part->n_out - o);
-    p->e->kern->mul_bf16(p->y + o, p->ldy, (const uint16_t *)(const void *)p->shared, (size_t)p->w->n_in, p->n_row,
-                         p->part->data + (size_t)o * p->part->row_bytes, p->part->row_bytes, n, (size_t)p->w->n_in, p->bias ? p->bias + o : NULL);
+static void bf16_outputs(const product *p, const slice *s, int o, int n) {
+    p->e->kern->mul_bf16(s->y + o, p->ldy, (const uint16_t *)(const void *)p->shared, (size_t)p->w->n_in, p->n_row,
+                         s->part->data + (size_t)o * s->part->row_bytes, s->part->row_bytes, n, (size_t)p->w->n_in, s->bias ? s->bias + o : NULL);
 }
 
 /* ---- 8 bits ------------------------------------------------------------------------------------------------------------------ */
@@ -77,6 +69,8 @@ static void bf16_chunk(void *ctx, int chunk, int thread) {
 enum { BLOCKS_AT_ONCE = 32, AHEAD_TILES = 4, AHEAD_ONE = 1536 /* bytes */ };
 
 /* Rows are cut into n_tile nearly equal tiles. */
+enum { SEGMENT = 1024 }; /* inputs that are quantised in one piece, if there are several rows */
+
 static inline int tile_count(int n_row) { return (n_row + RM_QROWS - 1) / RM_QROWS; }
 static inline int tile_first(const product *p, int tile) { return (int)((int64_t)tile * p->n_row / tile_count(p->n_row)); }
 static inline const uint8_t *tile_at(const product *p, int tile, int block) {
@@ -87,24 +81,25 @@ static inline const uint8_t *tile_at(const product *p, int tile, int block) {
 static void quant_chunk(void *ctx, int chunk, int thread) {
     (void)thread;
     const product *p = ctx;
-    int i = tile_first(p, chunk), n = tile_first(p, chunk + 1) - i;
-    p->e->kern->q_quant((uint8_t *)tile_at(p, chunk, 0), p->x + (size_t)i * p->ldx, p->ldx, n, (size_t)p->w->n_in);
+    int tile = chunk / p->n_segment, segment = chunk % p->n_segment, n_block = p->w->n_in / RM_QBLOCK;
+    int i = tile_first(p, tile), n = tile_first(p, tile + 1) - i, b = n_block * segment / p->n_segment, end = n_block * (segment + 1) / p->n_segment;
+    p->e->kern->q_quant((uint8_t *)tile_at(p, tile, b), p->x + (size_t)i * p->ldx + (size_t)b * RM_QBLOCK, p->ldx, n, (size_t)(end - b) * RM_QBLOCK);
 }
 
 /* One group for all rows; y, ldy, bias: 32 outputs that may be written. */
-static void packed_group(const product *p, const uint8_t *group, float *y, size_t ldy, const float *bias, uint8_t *local) {
+static void packed_group(const product *p, const rm_part *part, const uint8_t *group, float *y, size_t ldy, const float *bias, uint8_t *local) {
     const rm_kern *k = p->e->kern;
-    const rm_form_info *f = &rm_forms[p->part->form];
+    const rm_form_info *f = &rm_forms[part->form];
     int n_block = p->w->n_in / RM_QBLOCK, n_tile = tile_count(p->n_row);
     size_t block_bytes = rm_form_block_bytes(f);
-    rm_qtile t = {.form = p->part->form, .ldy = ldy};
+    rm_qtile t = {.form = part->form, .ldy = ldy};
     if (p->n_row <= k->q_rows_max) {
         t.n_block = n_block, t.q = group, t.bias = bias;
         t.ahead_bytes = (int)up64(block_bytes / (size_t)n_tile);
         for (int i = 0; i < n_tile; i++) {
             t.n_row = tile_first(p, i + 1) - tile_first(p, i), t.x = tile_at(p, i, 0), t.y = y + (size_t)tile_first(p, i) * ldy;
             /* one tile reads the weights as they come in; several find them in the cache and fetch the next group's */
-            t.ahead = group + (n_tile == 1 ? AHEAD_ONE : p->part->group_bytes + (size_t)i * (size_t)n_block * (size_t)t.ahead_bytes);
+            t.ahead = group + (n_tile == 1 ? AHEAD_ONE : part->group_bytes + (size_t)i * (size_t)n_block * (size_t)t.ahead_bytes);
             k->q_rows(&t);
         }
         return;
@@ -114,7 +109,7 @@ static void packed_group(const product *p, const uint8_t *group, float *y, size_
     float *s = (float *)(void *)(local + BLOCKS_AT_ONCE * RM_EXPANDED_QUANTS);
     for (int b = 0; b < n_block; b += BLOCKS_AT_ONCE) {
         int nb = least(BLOCKS_AT_ONCE, n_block - b);
-        k->q_expand(q, s, group, p->part->form, b, nb);
+        k->q_expand(q, s, group, part->form, b, nb);
         for (int i = 0; i < n_tile; i++) {
             t.n_row = tile_first(p, i + 1) - tile_first(p, i), t.x = tile_at(p, i, b), t.y = y + (size_t)tile_first(p, i) * ldy;
             t.n_block = nb;
@@ -128,30 +123,26 @@ static void packed_group(const product *p, const uint8_t *group, float *y, size_
     }
 }
 
-static size_t packed_local(const product *p) {
-    const rm_form_info *f = &rm_forms[p->part->form];
-    return up64(BLOCKS_AT_ONCE * (RM_EXPANDED_QUANTS + rm_form_expanded_scales(f) * sizeof(float)) +
+static size_t packed_local(const product *p, const rm_part *part) {
+    return up64(BLOCKS_AT_ONCE * (RM_EXPANDED_QUANTS + rm_form_expanded_scales(&rm_forms[part->form]) * sizeof(float)) +
                 RM_GROUP * sizeof(float) * ((size_t)p->n_row + 1));
 }
 
-static void packed_chunk(void *ctx, int chunk, int thread) {
-    const product *p = ctx;
-    const rm_part *part = p->part;
-    uint8_t *local = p->local + (size_t)thread * p->local_bytes;
-    int end = least((chunk + 1) * p->chunk, part->n_out);
-    for (int o = chunk * p->chunk; o < end; o += RM_GROUP) {
+static void packed_outputs(const product *p, const slice *s, int first, int end, uint8_t *local) {
+    const rm_part *part = s->part;
+    for (int o = first; o < end; o += RM_GROUP) {
         const uint8_t *group = part->packed + (size_t)(o / RM_GROUP) * part->group_bytes;
-        const float *bias = p->bias ? p->bias + o : NULL;
+        const float *bias = s->bias ? s->bias + o : NULL;
         if (part->n_out - o >= RM_GROUP) {
-            packed_group(p, group, p->y + o, p->ldy, bias, local);
+            packed_group(p, part, group, s->y + o, p->ldy, bias, local);
             continue;
         }
         size_t n = (size_t)(part->n_out - o); /* the last outputs: by way of a full group */
         float *b = (float *)(void *)(local + p->local_bytes) - RM_GROUP, *y = b - (size_t)p->n_row * RM_GROUP;
         memset(b, 0, RM_GROUP * sizeof *b);
         if (bias) memcpy(b, bias, n * sizeof *b);
-        packed_group(p, group, y, RM_GROUP, bias ? b : NULL, local);
-        for (int i = 0; i < p->n_row; i++) memcpy(p->y + (size_t)i * p->ldy + o, y + (size_t)i * RM_GROUP, n * sizeof *y);
+        packed_group(p, part, group, y, RM_GROUP, bias ? b : NULL, local);
+        for (int i = 0; i < p->n_row; i++) memcpy(s->y + (size_t)i * p->ldy + o, y + (size_t)i * RM_GROUP, n * sizeof *y);
     }
 }
 
@@ -161,62 +152,92 @@ static rmas_status no_memory(const rm_matrix *w, int n_row, rmas_error *err) {
     return rm_fail(err, RMAS_E_NOMEM, "out of memory: scratch for a product of %d rows with a matrix of %d x %d", n_row, w->n_out, w->n_in);
 }
 
-/* Scratch that the part needs and its chunk function; activations are converted once for all parts (`ready`: bit per kind). */
-static bool run_part(product *p, unsigned *ready) {
-    rm_exec *e = p->e;
-    const rm_part *part = p->part;
-    rm_pool_fn fn = rows_chunk;
-    if (part->kind == RM_PART_DEQUANT) {
-        p->local_bytes = up64((size_t)p->w->n_in * DEQUANT_ROWS * sizeof(float));
-        if (!(p->local = rm_exec_local(e, p->local_bytes))) return false;
-        fn = dequant_chunk;
-    } else if (part->kind == RM_PART_BF16) {
-        if (!(*ready & 1u << RM_PART_BF16)) {
-            *ready = 1u << RM_PART_BF16;
-            if (!(p->shared = rm_exec_shared(e, (size_t)p->n_row * (size_t)p->w->n_in * sizeof(uint16_t)))) return false;
-            rm_time was = rm_time_to(e, RM_TIME_QUANT);
-            rm_pool_run(e->pool, (p->n_row + ROUND_ROWS - 1) / ROUND_ROWS, round_chunk, p);
-            rm_time_back(e, was);
-        }
-        fn = bf16_chunk;
-    } else if (part->kind == RM_PART_PACKED) {
-        if (!(*ready & 1u << RM_PART_PACKED)) {
-            *ready = 1u << RM_PART_PACKED;
-            if (!(p->shared = rm_exec_shared(e, (size_t)p->w->n_in / RM_QBLOCK * (size_t)p->n_row * RM_QX_ROW))) return false;
-            rm_time was = rm_time_to(e, RM_TIME_QUANT);
-            rm_pool_run(e->pool, tile_count(p->n_row), quant_chunk, p);
-            rm_time_back(e, was);
-        }
-        p->local_bytes = packed_local(p);
-        if (!(p->local = rm_exec_local(e, p->local_bytes))) return false;
-        fn = packed_chunk;
+static void product_chunk(void *ctx, int chunk, int thread) {
+    const product *p = ctx;
+    const slice *s = p->slice;
+    while (chunk >= s->first + s->n_chunk) s++;
+    int o = (chunk - s->first) * s->chunk, end = least(o + s->chunk, s->part->n_out);
+    uint8_t *local = p->local + (size_t)thread * p->local_bytes;
+    switch (s->part->kind) {
+    case RM_PART_ROWS: rows_outputs(p, s, o, end - o); break;
+    case RM_PART_BF16: bf16_outputs(p, s, o, end - o); break;
+    case RM_PART_DEQUANT: dequant_outputs(p, s, o, end, local); break;
+    case RM_PART_PACKED: packed_outputs(p, s, o, end, local); break;
     }
-    size_t row_bytes = part->packed ? part->group_bytes / RM_GROUP : part->row_bytes;
-    p->chunk = chunk_size(e, part->n_out, row_bytes ? row_bytes : 1, part->packed ? RM_GROUP : DEQUANT_ROWS);
-    rm_pool_run(e->pool, (part->n_out + p->chunk - 1) / p->chunk, fn, p);
-    rm_time_work(e,
-                 part->kind == RM_PART_PACKED ? RM_OPS_INT8
-                 : part->kind == RM_PART_BF16 ? RM_OPS_BF16
-                                              : RM_OPS_F32,
-                 (double)row_bytes * part->n_out, 2.0 * p->n_row * part->n_out * p->w->n_in);
-    return true;
+}
+
+/* Outputs per chunk: about 16 chunks a thread where the matrix is large enough, at least 16 KB of weights each. */
+static int chunk_size(const rm_exec *e, const rm_matrix *w, const rm_part *part) {
+    size_t unit = part->packed ? RM_GROUP : DEQUANT_ROWS, row_bytes = part->packed ? part->group_bytes / RM_GROUP : part->row_bytes;
+    size_t per = (size_t)w->n_out / (16 * (size_t)rm_pool_size(e->pool)), floor = 16384 / (row_bytes ? row_bytes : 1);
+    size_t units = ((per > floor ? per : floor) + unit - 1) / unit;
+    return (int)((units ? units : 1) * unit);
+}
+
+/* The next parts of one kind, whose chunks are run together. Returns how many. */
+static int take_parts(product *p, int i, float *y, const float *bias) {
+    const rm_matrix *w = p->w;
+    int n_chunk = 0, first = i, out = 0;
+    for (int k = 0; k < i; k++) out += w->part[k].n_out;
+    for (p->n_slice = 0; i < w->n_part && w->part[i].kind == w->part[first].kind; out += w->part[i++].n_out) {
+        const rm_part *part = &w->part[i];
+        slice *s = &p->slice[p->n_slice++];
+        *s = (slice){.part = part, .y = y + out, .bias = bias ? bias + out : NULL, .first = n_chunk, .chunk = chunk_size(p->e, w, part)};
+        s->n_chunk = (part->n_out + s->chunk - 1) / s->chunk;
+        n_chunk += s->n_chunk;
+    }
+    return i - first;
+}
+
+/* Converts the activations and makes scratch as this kind of weights wants it. */
+static bool prepare(product *p) {
+    rm_exec *e = p->e;
+    size_t n_in = (size_t)p->w->n_in;
+    p->local_bytes = 0;
+    switch (p->slice->part->kind) {
+    case RM_PART_ROWS: return true;
+    case RM_PART_DEQUANT: p->local_bytes = up64(n_in * DEQUANT_ROWS * sizeof(float)); break;
+    case RM_PART_BF16:
+        if (!(p->shared = rm_exec_shared(e, (size_t)p->n_row * n_in * sizeof(uint16_t)))) return false;
+        rm_pool_run(e->pool, (p->n_row + ROUND_ROWS - 1) / ROUND_ROWS, round_chunk, p);
+        return true;
+    case RM_PART_PACKED:
+        if (!(p->shared = rm_exec_shared(e, n_in / RM_QBLOCK * (size_t)p->n_row * RM_QX_ROW))) return false;
+        p->n_segment = p->n_row > 1 ? (int)(n_in + SEGMENT - 1) / SEGMENT : 1;
+        rm_pool_run(e->pool, tile_count(p->n_row) * p->n_segment, quant_chunk, p);
+        for (int i = 0; i < p->n_slice; i++) p->local_bytes = most(p->local_bytes, packed_local(p, p->slice[i].part));
+        break;
+    }
+    return (p->local = rm_exec_local(e, p->local_bytes)) != NULL;
 }
 
 rmas_status rm_matrix_mul(rm_exec *e, float *y, size_t ldy, const float *x, size_t ldx, int n_row, const rm_matrix *w, const float *bias,
                           rmas_error *err) {
-    product p = {.e = e, .w = w, .y = y, .x = x, .bias = bias, .ldy = ldy, .ldx = ldx, .n_row = n_row};
-    unsigned ready = 0;
+    product p = {.e = e, .w = w, .x = x, .ldy = ldy, .ldx = ldx, .n_row = n_row};
     if (n_row <= 0) return RMAS_OK;
-    for (int i = 0; i < w->n_part; i++) {
-        p.part = &w->part[i];
-        if (!run_part(&p, &ready)) return no_memory(w, n_row, err);
-        p.y += p.part->n_out;
-        if (p.bias) p.bias += p.part->n_out;
+    for (int i = 0; i < w->n_part;) {
+        i += take_parts(&p, i, y, bias);
+        if (!prepare(&p)) return no_memory(w, n_row, err);
+        const slice *last = &p.slice[p.n_slice - 1];
+        rm_pool_run(e->pool, last->first + last->n_chunk, product_chunk, &p);
     }
     return RMAS_OK;
 }
 
 /* ---- the gradient with respect to the input ------------------------------------------------------------------------------------ */
+
+typedef struct {
+    rm_exec *e;
+    const rm_matrix *w;
+    const rm_part *part;
+    float *y; /* the gradient */
+    const float *x; /* dy of the part */
+    size_t ldy, ldx;
+    int n_row, chunk; /* columns per chunk */
+    int row_parts; /* into how many chunks the rows of a strip are cut */
+    uint8_t *shared, *local; /* scratch */
+    size_t local_bytes;
+} gradient;
 
 /* A chunk is a strip of columns for some of the rows; the outputs go by in order, so many of them at a time that their weights stay in the first
  * cache. Float weights: T_ROWS, dequantised in strips of whole blocks of every type. Panels: PANEL_OUTPUTS. */
@@ -227,14 +248,14 @@ typedef struct {
     size_t column, n_column;
 } strip;
 
-static strip strip_of(const product *p, int chunk) {
+static strip strip_of(const gradient *p, int chunk) {
     size_t n_in = (size_t)p->w->n_in, c = (size_t)(chunk / p->row_parts) * (size_t)p->chunk;
     int part = chunk % p->row_parts, from = (int)((int64_t)part * p->n_row / p->row_parts), to = (int)((int64_t)(part + 1) * p->n_row / p->row_parts);
     return (strip){from, to - from, c, n_in - c < (size_t)p->chunk ? n_in - c : (size_t)p->chunk};
 }
 
 static void float_strip(void *ctx, int chunk, int thread) {
-    const product *p = ctx;
+    const gradient *p = ctx;
     const rm_part *part = p->part;
     strip s = strip_of(p, chunk);
     float *tile = (float *)(void *)(p->local + (size_t)thread * p->local_bytes);
@@ -256,7 +277,7 @@ static inline size_t dy_stride(const rm_part *part) { return ((size_t)part->n_ou
 
 static void round_dy(void *ctx, int chunk, int thread) {
     (void)thread;
-    const product *p = ctx;
+    const gradient *p = ctx;
     size_t n = (size_t)p->part->n_out, stride = dy_stride(p->part);
     for (int i = chunk * ROUND_ROWS; i < least((chunk + 1) * ROUND_ROWS, p->n_row); i++) {
         uint16_t *to = (uint16_t *)(void *)p->shared + (size_t)i * stride;
@@ -266,7 +287,7 @@ static void round_dy(void *ctx, int chunk, int thread) {
 }
 
 static void panel_strip(void *ctx, int chunk, int thread) {
-    const product *p = ctx;
+    const gradient *p = ctx;
     const rm_part *part = p->part;
     const rm_kern *k = p->e->kern;
     strip s = strip_of(p, chunk);
@@ -284,7 +305,7 @@ static void panel_strip(void *ctx, int chunk, int thread) {
     }
 }
 
-static bool run_part_t(product *p) {
+static bool run_part_t(gradient *p) {
     rm_exec *e = p->e;
     const rm_part *part = p->part;
     bool panels = e->kern->mul_pairs && (part->kind == RM_PART_PACKED || part->kind == RM_PART_BF16);
@@ -306,7 +327,7 @@ static bool run_part_t(product *p) {
 
 rmas_status rm_matrix_mul_t(rm_exec *e, float *dx, size_t lddx, const float *dy, size_t lddy, int n_row, const rm_matrix *w, bool add,
                             rmas_error *err) {
-    product p = {.e = e, .w = w, .y = dx, .x = dy, .ldy = lddx, .ldx = lddy, .n_row = n_row};
+    gradient p = {.e = e, .w = w, .y = dx, .x = dy, .ldy = lddx, .ldx = lddy, .n_row = n_row};
     if (n_row <= 0) return RMAS_OK;
     if (!add)
         for (int i = 0; i < n_row; i++) memset(dx + (size_t)i * lddx, 0, (size_t)w->n_in * sizeof *dx);
