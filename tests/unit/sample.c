@@ -93,6 +93,26 @@ static void large(void **state) {
             if (x[i] > x[id]) above += exp((double)(x[i] / p.temperature) - max);
         assert_true(above < 0.6 * mass);
     }
+    /* top-k of many: never outside, and all of the best come up */
+    rm_sampling top = {.temperature = 4, .top_p = 1, .top_k = 20};
+    static int seen[V];
+    int n_seen = 0, n_above;
+    for (int draw = 0; draw < 4000; draw++) {
+        int32_t id = rm_sample(x, V, &top, &rng, scratch);
+        n_seen += !seen[id]++;
+        n_above = 0;
+        for (int i = 0; i < V; i++) n_above += x[i] > x[id];
+        assert_true(n_above < 20);
+    }
+    assert_int_equal(n_seen, 20);
+    /* without a filter: shares of the groups between quartiles of the logits as by exact weights */
+    rm_sampling all = {.temperature = 3, .top_p = 1};
+    double want = 0, total = 0;
+    int high = 0;
+    for (int i = 0; i < V; i++) total += exp((double)x[i] / 3), want += x[i] > 2 ? exp((double)x[i] / 3) : 0;
+    for (int draw = 0; draw < 4000; draw++) high += x[rm_sample(x, V, &all, &rng, scratch)] > 2;
+    want /= total;
+    assert_true(fabs(high / 4000.0 - want) < 5 * sqrt(want * (1 - want) / 4000));
     /* one draw depends on (seed, sequence) alone */
     rm_rng a = rm_rng_make(7, 2), b = rm_rng_make(7, 2), c = rm_rng_make(7, 3);
     int differ = 0;
