@@ -105,7 +105,11 @@ static rmas_status linear(const binder *b, int il, const part *p, int n_part, in
     for (int i = 0; i < n_part; n_out += p[i++].n_out) RM_TRY(find(b, p[i].role, il, ".weight", p[i].n_out, n_in, &t[i]));
     RM_TRY(rm_matrix_new(&out->w, b->m->exec, t, n_part, b->m->precision, b->err));
     b->m->n_bytes += rm_matrix_bytes(out->w);
-    for (int i = 0; i < n_part && !rm_matrix_owns_data(out->w); i++) b->m->n_bytes += t[i]->n_bytes;
+    for (int i = 0; i < n_part; i++)
+        if (rm_matrix_owns_data(out->w))
+            rm_weights_release(b->m->weights, t[i]);
+        else
+            b->m->n_bytes += t[i]->n_bytes;
     if (!bias) return RMAS_OK;
     out->bias = rm_aligned((size_t)n_out * sizeof *out->bias);
     if (!out->bias) return rm_fail(b->err, RMAS_E_NOMEM, "out of memory for the weights of %s", b->m->path);

@@ -4,6 +4,8 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "util/json.h"
 #include "util/mem.h"
@@ -350,3 +352,14 @@ rm_file_kind rm_weights_kind(const rm_weights *w) { return w->kind; }
 const rm_gguf *rm_weights_gguf(const rm_weights *w) { return w->gguf; }
 int rm_weights_count(const rm_weights *w) { return w->n_tensor; }
 const rm_tensor *rm_weights_at(const rm_weights *w, int i) { return &w->tensor[i]; }
+
+void rm_weights_release(const rm_weights *w, const rm_tensor *t) {
+    const uint8_t *data = t->data;
+    for (int i = 0; i < w->n_map; i++) {
+        const rm_map *m = &w->map[i];
+        if (data < m->data || data >= m->data + m->n) continue;
+        const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE); /* whole pages of its own only */
+        uintptr_t from = ((uintptr_t)data + page - 1) / page * page, to = ((uintptr_t)data + t->n_bytes) / page * page;
+        if (from < to) (void)madvise((void *)from, to - from, MADV_DONTNEED);
+    }
+}

@@ -18,6 +18,8 @@ rm_file_kind rm_weights_kind(const rm_weights *w);
 const rm_gguf *rm_weights_gguf(const rm_weights *w); /* metadata; NULL if not a GGUF file */
 int rm_weights_count(const rm_weights *w);
 const rm_tensor *rm_weights_at(const rm_weights *w, int i); /* in file order */
+/* The tensor was copied: its pages need not stay in memory. Reading it again brings them back from the file. */
+void rm_weights_release(const rm_weights *w, const rm_tensor *t);
 const rm_tensor *rm_weights_find(const rm_weights *w, const char *name); /* NULL if absent */
 
 /* Writes F32 / I64 / BF16 ... tensors (data contiguous) as one safetensors file, atomically. */
