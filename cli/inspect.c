@@ -75,9 +75,9 @@ static void print_memory(const json_t *m, const char *indent) {
     printf(", cache %s per token", size(number(m, "cache_per_token")));
     if (number(m, "state_per_sequence")) printf(" + %s per sequence", size(number(m, "state_per_sequence")));
     printf(", workspace %s\n%s            %" JSON_INTEGER_FORMAT " sequence%s of %" JSON_INTEGER_FORMAT
-           " tokens: %s, at most %s with the file's pages\n",
+           " tokens: %s in all, program and tokenizer included\n",
            size(number(m, "workspace")), indent, number(m, "batch"), number(m, "batch") == 1 ? "" : "s", number(m, "context"),
-           size(number(m, "total")), size(number(m, "peak")));
+           size(number(m, "peak")));
 }
 
 static void print_model(const json_t *o, const char *indent) {
@@ -121,7 +121,7 @@ static void print_system(const json_t *o) {
         printf("  %s -> %s%s\n", text(a, "from"), text(a, "to"), json_is_true(json_object_get(a, "feedback")) ? " (in the next round)" : "");
         print_link(a, text(a, "key"));
     }
-    if (json_object_get(o, "memory")) printf("\nmemory of all agents together: %s\n", size(number(json_object_get(o, "memory"), "total")));
+    if (json_object_get(o, "memory")) printf("\nmemory of all agents together: %s\n", size(number(json_object_get(o, "memory"), "peak")));
 }
 
 static void print_tensors(const json_t *list) {

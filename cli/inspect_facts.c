@@ -1,10 +1,12 @@
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "inspect.h"
-#include "kern/form.h"
+#include "kern/kern.h"
 #include "link/link.h"
 #include "model/family.h"
+#include "session/session.h"
 #include "system/resolve.h"
 #include "system/system.h"
 #include "tensor/pack.h"
@@ -12,6 +14,8 @@
 #include "util/file.h"
 #include "util/mem.h"
 #include "weights/weights.h"
+
+enum { PASS_ROWS = 512 }; /* of session/batch.c */
 
 static rmas_status nomem(rmas_error *err) { return rm_fail(err, RMAS_E_NOMEM, "out of memory"); }
 
@@ -88,26 +92,48 @@ static void add_config(json_t *o, const rm_config *c) {
     json_object_set_new(o, "tie_word_embeddings", json_boolean(c->tied));
 }
 
-/* What the matrices of a run take: quantised ones are repacked (the LM head too, and the embedding stays as well), others are
- * used where they are mapped. The pages of the file that packing has read stay resident until the system wants them back: `peak`. */
-static void weight_bytes(const rm_weights *w, bool tied, json_int_t *mapped, json_int_t *packed, json_int_t *file) {
-    *mapped = *packed = *file = 0;
+/* What the tensors of a run take: quantised matrices are repacked and their pages given back, others are used where they are mapped; an
+ * embedding that is only looked up stays in the file. packing: the most that opening holds, a matrix in both forms (the LM head comes first). */
+typedef struct {
+    json_int_t mapped, packed, packing;
+    int widest; /* inputs */
+} weight_sizes;
+
+static weight_sizes weight_bytes(const rm_weights *w, bool tied) {
+    weight_sizes s = {0};
     for (int i = 0; i < rm_weights_count(w); i++) {
         const rm_tensor *t = rm_weights_at(w, i);
-        bool embed = strstr(t->name, "token_embd.") || strstr(t->name, "embed_tokens.");
+        bool embed = strstr(t->name, "token_embd.") || strstr(t->name, "embed_tokens."),
+             head = strstr(t->name, "lm_head.") || !strcmp(t->name, "output.weight");
         rm_form form;
-        *file += (json_int_t)t->n_bytes;
-        if (t->n_dim == 2 && rm_pack_form(t->dtype, &form) && !(embed && !tied))
-            *packed +=
-                (json_int_t)(rm_form_group_bytes(&rm_forms[form], (size_t)t->dim[1] / RM_QBLOCK) * (size_t)((t->dim[0] + RM_GROUP - 1) / RM_GROUP));
-        else
-            *mapped += (json_int_t)t->n_bytes;
-        if (embed && tied && t->dtype != RM_F32 && rm_pack_form(t->dtype, &form)) *mapped += (json_int_t)t->n_bytes;
+        if (t->n_dim == 2 && !(embed && !tied) && t->dim[1] > s.widest && t->dim[1] <= INT32_MAX) s.widest = (int)t->dim[1];
+        if ((embed && !tied) || (head && tied)) continue;
+        if (t->n_dim != 2 || !rm_pack_form(t->dtype, &form)) {
+            s.mapped += (json_int_t)t->n_bytes;
+            continue;
+        }
+        size_t group = rm_form_group_bytes(&rm_forms[form], (size_t)t->dim[1] / RM_QBLOCK);
+        json_int_t bytes = (json_int_t)(group * (size_t)((t->dim[0] + RM_GROUP - 1) / RM_GROUP));
+        s.packed += bytes;
+        if (embed || head) s.packing = bytes + (json_int_t)t->n_bytes;
     }
+    return s;
 }
 
-static json_t *memory(const rm_config *c, const rm_weights *w, const rm_inspect_options *o) {
-    enum { ROWS = 512 }; /* of a pass (session/batch.c) */
+/* Bytes of attention caches of one sequence: in blocks, and sliding layers let go what no query sees any more. */
+static json_int_t cache_bytes(const rm_config *c, json_int_t context, json_int_t element) {
+    json_int_t n = 0;
+    for (int i = 0; i < c->n_layer; i++) {
+        json_int_t seen = context;
+        if (c->layer[i] == RM_LAYER_LINEAR) continue;
+        if (c->layer[i] == RM_LAYER_SLIDING && seen > c->window + PASS_ROWS) seen = c->window + PASS_ROWS;
+        n += (seen + RM_KV_BLOCK - 1) / RM_KV_BLOCK * RM_KV_BLOCK * 2 * rm_config_kv_dim(c) * element;
+    }
+    return n;
+}
+
+/* program: what the program, the tokenizer and the tables of the file take. */
+static json_t *memory(const rm_config *c, const rm_weights *w, const rm_inspect_options *o, json_int_t program) {
     int n_linear = 0;
     for (int i = 0; i < c->n_layer; i++) n_linear += c->layer[i] == RM_LAYER_LINEAR;
     const rm_delta_plan *d = &c->delta;
@@ -119,24 +145,35 @@ static json_t *memory(const rm_config *c, const rm_weights *w, const rm_inspect_
     json_int_t state =
         d->n_value ? (json_int_t)n_linear * 4 * ((json_int_t)d->n_value * d->d_key * d->d_value + (json_int_t)(d->n_tap - 1) * rm_delta_conv_dim(d))
                    : 0;
-    json_int_t in = rm_config_qkv_dim(c), rows = o->batch * context < ROWS ? o->batch * context : ROWS, mapped, packed, file;
-    if (d->n_value && rm_delta_in_dim(d) > in) in = rm_delta_in_dim(d);
-    json_int_t workspace = 4 * (rows * (2 * (json_int_t)c->d_model + in + 3 * (json_int_t)rm_config_q_dim(c) + 3 * (json_int_t)c->d_ff) +
-                                o->batch * (json_int_t)c->n_vocab);
-    weight_bytes(w, c->tied, &mapped, &packed, &file);
-    json_int_t run = o->batch * (context * per_token + state) + workspace + packed;
-    return json_pack("{sI sI sI sI sI sI sI sI sI}", "weights_mapped", mapped, "weights_packed", packed, "cache_per_token", per_token,
-                     "state_per_sequence", state, "workspace", workspace, "context", context, "batch", (json_int_t)o->batch, "total", run + mapped,
-                     "peak", run + file);
+    json_int_t rows = o->batch * context < PASS_ROWS ? o->batch * context : PASS_ROWS, cache = o->batch * (cache_bytes(c, context, element) + state);
+    weight_sizes s = weight_bytes(w, c->tied);
+    json_int_t workspace = (json_int_t)rm_batch_bytes(c, (int)rows, (int)o->batch) + rows * s.widest * 2; /* activations in 8 bits or bf16 */
+    json_int_t total = program + s.mapped + s.packed + cache + workspace, opening = program + s.packing;
+    return json_pack("{sI sI sI sI sI sI sI sI sI sI}", "program", program, "weights_mapped", s.mapped, "weights_packed", s.packed, "cache_per_token",
+                     per_token, "state_per_sequence", state, "cache", cache, "workspace", workspace, "context", context, "batch",
+                     (json_int_t)o->batch, "peak", total > opening ? total : opening);
 }
 
-static void add_tokenizer(json_t *o, const char *path, const rm_gguf *g) {
+/* Memory that this process has now; 0 where the system does not tell. */
+static json_int_t resident(void) {
+    long long size, pages = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+    if (f && fscanf(f, "%lld %lld", &size, &pages) != 2) pages = 0;
+    if (f) fclose(f);
+    return (json_int_t)pages * sysconf(_SC_PAGESIZE);
+}
+
+/* Returns what the tokenizer, and the tables of the file that it comes from, take. */
+static json_int_t add_tokenizer(json_t *o, const char *path, const rm_gguf *g) {
+    json_int_t before = resident(), after;
     rm_tok *t;
     rmas_error err = {0};
     rmas_status s = g ? rm_tok_from_gguf(&t, g, path, &err) : rm_tok_open(&t, path, &err);
     json_object_set_new(o, "tokenizer", json_string(s == RMAS_OK ? rm_tok_describe(t) : "none that can be read"));
     json_object_set_new(o, "chat_template", json_boolean(s == RMAS_OK && rm_tok_chat_template(t)));
+    after = resident();
     if (s == RMAS_OK) rm_tok_close(t);
+    return after > before ? after - before : 0;
 }
 
 /* Fills o for a model; w may be NULL (a folder without weights). */
@@ -155,9 +192,9 @@ static rmas_status add_model(json_t *o, const char *path, const rm_weights *w, c
     if (w) {
         json_object_set_new(o, "format", json_string(format_name(w)));
         add_tensors(o, w, opt->tensors);
-        json_object_set_new(o, "memory", memory(&c, w, opt));
     }
-    add_tokenizer(o, path, g);
+    json_int_t before = resident(), tokenizer = add_tokenizer(o, path, g);
+    if (w) json_object_set_new(o, "memory", memory(&c, w, opt, before + tokenizer));
     rm_config_free(&c);
     return RMAS_OK;
 }
@@ -210,7 +247,21 @@ static json_t *link_facts(const char *file, const char *type) {
     return o;
 }
 
-static json_t *agent_facts(const rm_system *s, const rm_files *f, int i, json_int_t *total, const rm_inspect_options *opt) {
+/* Models stay, sequences live for a stage: of the caches the largest counts. The program itself counts once: each further one adds little more
+ * than its tokenizer, which `program` of the models overstates by the same. */
+typedef struct {
+    json_int_t program, models, cache;
+} system_sizes;
+
+static void add_memory(system_sizes *s, const json_t *m) {
+    json_int_t program = json_integer_value(json_object_get(m, "program")), cache = json_integer_value(json_object_get(m, "cache"));
+    if (program > s->program) s->program = program;
+    if (cache > s->cache) s->cache = cache;
+    static const char *const part[] = {"weights_mapped", "weights_packed", "workspace"};
+    for (size_t i = 0; i < RM_COUNT(part); i++) s->models += json_integer_value(json_object_get(m, part[i]));
+}
+
+static json_t *agent_facts(const rm_system *s, const rm_files *f, int i, system_sizes *total, const rm_inspect_options *opt) {
     rmas_error err = {0};
     char *path = NULL;
     json_t *a = json_pack("{ss sb}", "role", s->agent[i].role, "answers", (int)(i == s->answer));
@@ -231,7 +282,7 @@ static json_t *agent_facts(const rm_system *s, const rm_files *f, int i, json_in
         rm_inspect_options brief = *opt;
         brief.tensors = false;
         if (inspect_path(&m, path, &brief, &err) == RMAS_OK) {
-            *total += json_integer_value(json_object_get(json_object_get(m, "memory"), "total"));
+            add_memory(total, json_object_get(m, "memory"));
             json_object_set(a, "model", m);
         } else
             json_object_set_new(a, "missing", json_string(err.msg));
@@ -252,7 +303,7 @@ static rmas_status inspect_system(json_t **out, const char *name, const rm_inspe
     if (!located) rm_files_free(&f);
     if (!located) f = (rm_files){0};
     json_t *o = json_pack("{ss ss}", "kind", "system", "name", s->name ? s->name : name), *agents = json_array(), *links = json_array();
-    json_int_t total = 0;
+    system_sizes total = {0};
     if (s->description) json_object_set_new(o, "description", json_string(s->description));
     for (int i = 0; i < s->n_agent; i++) json_array_append_new(agents, agent_facts(s, &f, i, &total, opt));
     for (int i = 0; i < s->n_edge; i++) {
@@ -267,7 +318,9 @@ static rmas_status inspect_system(json_t **out, const char *name, const rm_inspe
     json_object_set_new(o, "agents", agents);
     json_object_set_new(o, "outer_links", links);
     if (located)
-        json_object_set_new(o, "memory", json_pack("{sI}", "total", total));
+        json_object_set_new(o, "memory",
+                            json_pack("{sI sI sI sI}", "program", total.program, "models", total.models, "cache", total.cache, "peak",
+                                      total.program + total.models + total.cache));
     else
         json_object_set_new(o, "missing", json_string(missing.msg));
     rm_files_free(&f);

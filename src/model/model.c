@@ -74,3 +74,7 @@ rmas_status rm_model_embed(const rm_model *m, const int32_t *id, int n, float *o
     }
     return RMAS_OK;
 }
+
+void rm_model_embed_done(const rm_model *m) {
+    if (!m->cfg.tied || rm_matrix_owns_data(m->head.w)) rm_weights_release(m->weights, m->embed);
+}

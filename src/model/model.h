@@ -22,5 +22,7 @@ size_t rm_model_bytes(const rm_model *m); /* weights in memory, mapped or packed
 /* The input embeddings of tokens, as the first layer sees them (Gemma's factor included): out [n, d_model].
  * RMAS_E_ARG for an id outside the vocabulary. */
 rmas_status rm_model_embed(const rm_model *m, const int32_t *id, int n, float *out, rmas_error *err);
+/* Gives back the file's pages that look-ups have touched, if nothing else needs them. */
+void rm_model_embed_done(const rm_model *m);
 
 #endif

@@ -16,6 +16,10 @@ struct rm_batch {
     int cap_feed, cap_logits, cap_rows, n_feed;
 };
 
+size_t rm_batch_bytes(const rm_config *c, int n_row, int n_feed) {
+    return rm_work_bytes(c, n_row < PASS_ROWS ? n_row : PASS_ROWS) + (size_t)n_feed * ((size_t)c->n_vocab + 2 * (size_t)c->d_model) * sizeof(float);
+}
+
 rmas_status rm_batch_new(rm_batch **out, const rm_model *m, rmas_error *err) {
     *out = RM_NEW(rm_batch);
     if (!*out) return rm_fail(err, RMAS_E_NOMEM, "out of memory for a batch");
@@ -104,6 +108,7 @@ static rmas_status embed(rm_batch *b, const rm_feed *feed, int first, int done, 
             else
                 memcpy(x, f->embeds + (size_t)k * d, d * sizeof *x);
     }
+    rm_model_embed_done(b->m);
     return RMAS_OK;
 }
 

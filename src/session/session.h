@@ -33,6 +33,8 @@ typedef struct {
 
 typedef struct rm_batch rm_batch; /* workspace for calls of rm_batch_forward; one thread at a time */
 
+/* What the workspace takes for calls of n_feed feeds with logits and n_row positions in all. */
+size_t rm_batch_bytes(const rm_config *c, int n_row, int n_feed);
 rmas_status rm_batch_new(rm_batch **out, const rm_model *m, rmas_error *err);
 void rm_batch_free(rm_batch *b);
 

@@ -7,8 +7,33 @@
 
 static size_t max2(size_t a, size_t b) { return a > b ? a : b; }
 
+enum { N_BUFFER = 12 };
+
+/* Floats per row of the buffers, in the order in which rm_work_fit gives them out. */
+static void widths(const rm_config *c, size_t n[N_BUFFER]) {
+    const rm_delta_plan *d = &c->delta;
+    bool linear = d->n_value > 0;
+    size_t q = (size_t)rm_config_q_dim(c), dm = (size_t)c->d_model, ff = (size_t)c->d_ff, conv = linear ? (size_t)rm_delta_conv_dim(d) : 0;
+    size_t in = max2((size_t)rm_config_qkv_dim(c), linear ? (size_t)rm_delta_in_dim(d) : 0);
+    size_t o = max2(q, linear ? (size_t)rm_delta_value_dim(d) : 0);
+    const size_t all[N_BUFFER] = {
+        dm, dm, in, max2(q, conv), max2(q, dm), o, 2 * ff, ff, 2 * (size_t)d->n_value, (size_t)c->rope[0].n_rot, (size_t)c->rope[1].n_rot, 1};
+    memcpy(n, all, sizeof all);
+}
+
+static int capacity(int n_row) { return n_row <= 4 ? 4 : (n_row + 15) / 16 * 16; }
+static size_t buffer_floats(size_t width, int cap) { return (width * (size_t)cap + 15) / 16 * 16; }
+
+static size_t work_floats(const rm_config *c, int cap) {
+    size_t width[N_BUFFER], n = 0;
+    widths(c, width);
+    for (int i = 0; i < N_BUFFER; i++) n += buffer_floats(width[i], cap);
+    return n;
+}
+
+size_t rm_work_bytes(const rm_config *c, int n_row) { return work_floats(c, capacity(n_row)) * sizeof(float); }
+
 rmas_status rm_work_fit(rm_work *w, const rm_model *m, int n_row, int n_run, rmas_error *err) {
-    const rm_config *c = &m->cfg;
     w->m = m;
     if (n_run > w->cap_run) {
         rm_run *r = rm_realloc_array(w->run, (size_t)n_run, sizeof *r);
@@ -19,33 +44,17 @@ rmas_status rm_work_fit(rm_work *w, const rm_model *m, int n_row, int n_run, rma
         w->cap_run = n_run;
     }
     if (n_row <= w->cap) return RMAS_OK;
-    int cap = n_row <= 4 ? 4 : (n_row + 15) / 16 * 16;
-    const rm_delta_plan *d = &c->delta;
-    bool linear = d->n_value > 0;
-    size_t q = (size_t)rm_config_q_dim(c), dm = (size_t)c->d_model, conv = linear ? (size_t)rm_delta_conv_dim(d) : 0;
-    const struct {
-        float **p;
-        size_t n;
-    } part[] = {{&w->x, dm},
-                {&w->a, dm},
-                {&w->in, max2((size_t)rm_config_qkv_dim(c), linear ? (size_t)rm_delta_in_dim(d) : 0)},
-                {&w->q, max2(q, conv)},
-                {&w->t, max2(q, dm)},
-                {&w->o, max2(q, linear ? (size_t)rm_delta_value_dim(d) : 0)},
-                {&w->gate_up, 2 * (size_t)c->d_ff},
-                {&w->h, (size_t)c->d_ff},
-                {&w->delta_gate, 2 * (size_t)d->n_value},
-                {&w->cs[0], (size_t)c->rope[0].n_rot},
-                {&w->cs[1], (size_t)c->rope[1].n_rot},
-                {(float **)(void *)&w->pos, 1}};
-    size_t n = 0;
-    for (size_t i = 0; i < RM_COUNT(part); i++) n += (part[i].n * (size_t)cap + 15) / 16 * 16;
+    int cap = capacity(n_row);
+    float **const buffer[N_BUFFER] = {&w->x,       &w->a, &w->in,         &w->q,     &w->t,     &w->o,
+                                      &w->gate_up, &w->h, &w->delta_gate, &w->cs[0], &w->cs[1], (float **)(void *)&w->pos};
+    size_t width[N_BUFFER], n = work_floats(&m->cfg, cap);
     rm_free(w->memory);
     w->cap = 0;
     w->memory = rm_aligned(n * sizeof *w->memory);
     if (!w->memory) return rm_fail(err, RMAS_E_NOMEM, "out of memory for a pass of %d rows (%zu bytes)", cap, n * sizeof *w->memory);
     float *at = w->memory;
-    for (size_t i = 0; i < RM_COUNT(part); at += (part[i++].n * (size_t)cap + 15) / 16 * 16) memcpy(part[i].p, &at, sizeof at);
+    widths(&m->cfg, width);
+    for (int i = 0; i < N_BUFFER; at += buffer_floats(width[i++], cap)) memcpy(buffer[i], &at, sizeof at);
     w->cap = cap;
     return RMAS_OK;
 }

@@ -19,6 +19,7 @@ typedef struct {
     int n_run, cap_run;
 } rm_work;
 
+size_t rm_work_bytes(const rm_config *c, int n_row); /* of the buffers of a pass */
 rmas_status rm_work_fit(rm_work *w, const rm_model *m, int n_row, int n_run, rmas_error *err);
 void rm_work_free(rm_work *w);
 
