@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "sample/sample.h"
@@ -124,7 +125,58 @@ static void large(void **state) {
     assert_true(differ > 25);
 }
 
+/* ---- the same choice as a full sort makes ---- */
+
+typedef struct {
+    float x;
+    int id;
+} entry;
+
+static int by_logit(const void *a, const void *b) {
+    const entry *x = a, *y = b;
+    return x->x != y->x ? (x->x < y->x) - (x->x > y->x) : (x->id < y->id) - (x->id > y->id);
+}
+
+static int sorted_choice(entry *e, const float *x, int n, const rm_sampling *p, rm_rng *rng) {
+    double mass = 0, above = 0, total = 0;
+    int kept = n, keep = 0;
+    for (int i = 0; i < n; i++) e[i] = (entry){x[i] / p->temperature, i};
+    qsort(e, (size_t)n, sizeof *e, by_logit);
+    float max = e[0].x;
+    if (p->top_k > 0 && p->top_k < n)
+        for (kept = p->top_k; kept < n && e[kept].x == e[kept - 1].x;) kept++;
+    for (int i = kept - 1; i >= 0; i--) mass += exp((double)e[i].x - (double)max);
+    while (keep < kept && (keep == 0 || p->top_p >= 1 || above < (double)p->top_p * mass)) above += exp((double)e[keep++].x - (double)max);
+    while (keep > 1 && exp((double)e[keep - 1].x - (double)max) < (double)p->min_p) keep--;
+    for (int i = 0; i < keep; i++) total += exp((double)e[i].x - (double)max);
+    double u = rm_rng_double(rng) * total;
+    for (int i = 0; i < keep; i++)
+        if ((u -= exp((double)e[i].x - (double)max)) < 0) return e[i].id;
+    return e[0].id;
+}
+
+static void large_vocabulary(void **state) {
+    (void)state;
+    enum { MOST = 9000 };
+    static float x[MOST];
+    static char scratch[MOST * 8];
+    static entry e[MOST];
+    static const rm_sampling p[] = {{0.6f, 0.95f, 0, 50}, {1, 1, 0, 7},       {1.4f, 0.9f, 0.02f, 300},
+                                    {0.7f, 1, 0.1f, 40},  {0.5f, 0.8f, 0, 1}, {0.9f, 0.95f, 0, 0}};
+    rm_rng rng = rm_rng_make(3, 4);
+    for (int c = 0; c < 120; c++) {
+        int n = c % 5 == 0 ? 60 + c : 1000 + (int)(rm_rng_double(&rng) * (MOST - 1000));
+        double grid = c % 3 ? 1e6 : 2; /* every third: many equal logits */
+        for (int i = 0; i < n; i++) x[i] = (float)(floor(4 * rm_rng_normal(&rng) * grid) / grid);
+        for (size_t k = 0; k < RM_COUNT(p); k++) {
+            rm_rng a = rm_rng_make((uint64_t)c, k), b = a;
+            for (int d = 0; d < 3; d++) assert_int_equal(rm_sample(x, n, &p[k], &a, scratch), sorted_choice(e, x, n, &p[k], &b));
+        }
+    }
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(distribution), cmocka_unit_test(greedy), cmocka_unit_test(large)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(distribution), cmocka_unit_test(greedy), cmocka_unit_test(large),
+                                       cmocka_unit_test(large_vocabulary)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
