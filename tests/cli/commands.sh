@@ -1,35 +1,10 @@
 #!/usr/bin/env bash
 # generate, prompts, template, tokenize, resolve and run from the outside: what they print, what they refuse, in one line, and with
 # which exit status.
-set -u
-rmas=$(realpath "${RMAS:-build/rmas}")
-here=$(cd "$(dirname "$0")" && pwd)
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-bad=0
-note() {
-    echo "FAIL $*"
-    bad=1
-}
+. "$(dirname "$0")/lib.bash"
 unset RMAS_MODELS RMAS_DATA RMAS_PYTHON
 export HF_HOME=$work/no-hub HOME=$work/no-home
-python3 "$here/tiny.py" "$work/tiny" && cd "$work/tiny" || exit 1
-
-says() { # WHAT PATTERN COMMAND...: status 0, standard output has the pattern
-    local what=$1 pattern=$2
-    shift 2
-    "$@" >"$work/out" 2>"$work/err" || note "$what: $(cat "$work/err")"
-    grep -qE -- "$pattern" "$work/out" || note "$what: $(head -c 400 "$work/out")"
-}
-
-refuses() { # WHAT PATTERN COMMAND...: status 1, one line on standard error has the pattern, nothing on standard output
-    local what=$1 pattern=$2
-    shift 2
-    "$@" >"$work/out" 2>"$work/err" </dev/null
-    [ $? = 1 ] || note "$what: status is not 1"
-    [ "$(wc -l <"$work/err")" = 1 ] && grep -qE -- "$pattern" "$work/err" || note "$what: $(cat "$work/err")"
-    [ -s "$work/out" ] && note "$what: prints something"
-}
+python3 "$here/cli/tiny.py" "$work/tiny" && cd "$work/tiny" || exit 1
 
 # every command has help that names it
 for c in $("$rmas" --help | sed -n 's/^  \([a-z]*\) .*/\1/p'); do says "$c --help" "^usage: rmas $c" "$rmas" "$c" --help; done

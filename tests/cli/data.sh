@@ -1,15 +1,6 @@
 #!/usr/bin/env bash
 # rmas data make with a tiny random model that stands in for every role: which rows are kept, going on after kill -9, errors.
-set -u
-rmas=${RMAS:-build/rmas}
-here=$(cd "$(dirname "$0")/.." && pwd)
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-bad=0
-note() {
-    echo "FAIL $*"
-    bad=1
-}
+. "$(dirname "$0")/lib.bash"
 
 refused() { # WHAT PATTERN COMMAND...
     local what=$1 pattern=$2

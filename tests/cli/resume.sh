@@ -1,17 +1,8 @@
 #!/usr/bin/env bash
 # A run that is killed again and again, whose results file is cut anywhere, or whose disk is full: with --resume its file becomes
 # that of an unbroken run, byte for byte. Greedy and sampled.
-set -u
-rmas=${RMAS:-build/rmas}
-here=$(cd "$(dirname "$0")" && pwd)
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-bad=0
-note() {
-    echo "FAIL $*"
-    bad=1
-}
-python3 "$here/tiny.py" "$work/tiny" || exit 1
+. "$(dirname "$0")/lib.bash"
+python3 "$here/cli/tiny.py" "$work/tiny" || exit 1
 
 run() { # FILE FLAG...
     local file=$1

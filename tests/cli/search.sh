@@ -1,19 +1,11 @@
 #!/usr/bin/env bash
 # Search over HTTP, against a server on this machine: what is asked, what comes back, errors as texts; a slow answer holds up its own
 # question only.
-set -u
-rmas=$(realpath "${RMAS:-build/rmas}")
-here=$(cd "$(dirname "$0")" && pwd)
-work=$(mktemp -d)
+. "$(dirname "$0")/lib.bash"
 trap 'kill "$server" 2>/dev/null; rm -rf "$work"' EXIT
-bad=0
-note() {
-    echo "FAIL $*"
-    bad=1
-}
 server=
 unset http_proxy HTTP_PROXY all_proxy ALL_PROXY
-python3 "$here/tiny.py" "$work/tiny" && cd "$work/tiny" || exit 1
+python3 "$here/cli/tiny.py" "$work/tiny" && cd "$work/tiny" || exit 1
 cat >server.py <<'P'
 import http.server, json, time
 class Handler(http.server.BaseHTTPRequestHandler):
