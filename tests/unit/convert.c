@@ -200,7 +200,7 @@ static void convert_one(size_t k) {
     models[k].make();
     char *json;
     size_t n;
-    assert_int_equal(rm_file_read(&json, &n, RMAS_FIXTURES "/../fuzz/seeds/tokenizer/bytelevel.json", 1 << 20, &err), RMAS_OK);
+    assert_int_equal(rm_file_read(&json, &n, RMAS_FIXTURES "/../fuzz/bytelevel.json", 1 << 20, &err), RMAS_OK);
     assert_int_equal(rm_file_write(in_dir("tokenizer.json"), json, n, &err), RMAS_OK);
     rm_free(json);
     assert_int_equal(rm_file_write(in_dir("config.json"), models[k].config, strlen(models[k].config), &err), RMAS_OK);
