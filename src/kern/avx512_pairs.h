@@ -16,23 +16,6 @@ static void bf16_pairs_512(uint16_t *panel, const void *w, size_t ldw, int n_out
         }
 }
 
-/* Rows of 8-byte elements become columns. */
-RM_INLINE void transpose_8x8(__m512i t[8], const __m512i v[8]) {
-    __m512i a[8];
-    RM_UNROLL for (int i = 0; i < 8; i += 2) {
-        a[i] = _mm512_unpacklo_epi64(v[i], v[i + 1]);
-        a[i + 1] = _mm512_unpackhi_epi64(v[i], v[i + 1]);
-    }
-    RM_UNROLL for (int h = 0; h < 2; h++) { /* columns 0 2 4 6, then 1 3 5 7 */
-        __m512i b0 = _mm512_shuffle_i64x2(a[h], a[h + 2], 0x88), b1 = _mm512_shuffle_i64x2(a[h], a[h + 2], 0xDD);
-        __m512i b2 = _mm512_shuffle_i64x2(a[h + 4], a[h + 6], 0x88), b3 = _mm512_shuffle_i64x2(a[h + 4], a[h + 6], 0xDD);
-        t[h] = _mm512_shuffle_i64x2(b0, b2, 0x88);
-        t[h + 2] = _mm512_shuffle_i64x2(b1, b3, 0x88);
-        t[h + 4] = _mm512_shuffle_i64x2(b0, b2, 0xDD);
-        t[h + 6] = _mm512_shuffle_i64x2(b1, b3, 0xDD);
-    }
-}
-
 /* Two floats, again and again: what belongs to the two outputs of a pair. */
 RM_INLINE __m512 both(const float *p) {
     double v;
@@ -44,23 +27,24 @@ RM_INLINE __m512 both(const float *p) {
 RM_INLINE void pairs_block(uint16_t *panel, const uint8_t *p, const uint8_t *head, int bits, int high, int sub, bool min, bool super, bool table,
                            float offset) {
     const int n_sub = 32 / sub, quants = (bits + high) * 128;
-    const __m512i interleave = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15));
+    /* bytes 4 o + i of two vectors, outputs 2 p and 2 p + 1: inputs 0 0 1 1 2 2 3 3 of the first vector, then of the second */
+    const __m512i first = _mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 64, 68, 65, 69, 66, 70, 67, 71);
     RM_UNROLL for (int c = 0; c < 2; c++) { /* 16 outputs: 8 pairs */
         _Alignas(64) float d[2][16], m[2][16];
-        __m512i v[8], t[8];
+        __m512i v[8];
         RM_UNROLL for (int h = 0; h < n_sub; h++) {
             __m512 x = block_scale(p + quants, head, h, c, false, super);
             _mm512_store_ps(d[h], x);
             __m512 y = min ? block_scale(p + quants, head, n_sub + h, c, true, super) : _mm512_mul_ps(x, _mm512_set1_ps(-offset));
             _mm512_store_ps(m[h], y);
         }
-        RM_UNROLL for (int s = 0; s < 8; s++) v[s] = _mm512_shuffle_epi8(block_quants(p, s, c, bits, high, table), interleave);
-        transpose_8x8(t, v);
+        RM_UNROLL for (int s = 0; s < 8; s++) v[s] = block_quants(p, s, c, bits, high, table);
         RM_UNROLL for (int i = 0; i < 8; i++) {
             __m512 x[4];
+            const __m512i at = _mm512_add_epi32(first, _mm512_set1_epi32(8 * i));
             RM_UNROLL for (int k = 0; k < 4; k++) {
                 int h = n_sub == 2 ? k / 2 : 0;
-                x[k] = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm512_extracti32x4_epi32(t[i], k)));
+                x[k] = _mm512_cvtepi32_ps(_mm512_maskz_permutex2var_epi8(0x1111111111111111, v[2 * k], at, v[2 * k + 1]));
                 x[k] = _mm512_fmadd_ps(x[k], both(d[h] + 2 * i), both(m[h] + 2 * i));
             }
             uint16_t *to = panel + (8 * c + i) * PAIRS_LINE;
@@ -112,8 +96,8 @@ RM_INLINE void pairs_tile(float *dx, size_t lddx, const uint16_t *dy, size_t ldd
 }
 
 static void mul_pairs_512(float *dx, size_t lddx, const uint16_t *dy, size_t lddy, int n_row, const uint16_t *panel, int n_pair, size_t n) {
-    for (int i = 0; i < n_row; i += 6, dx += 6 * lddx, dy += 6 * lddy) {
-        int nr = n_row - i < 6 ? n_row - i : 6;
+    for (int i = 0, nr, left = (n_row + 5) / 6; i < n_row; i += nr, dx += (size_t)nr * lddx, dy += (size_t)nr * lddy, left--) {
+        nr = (n_row - i + left - 1) / left; /* nearly equal tiles */
         if (n < RM_PANEL) {
             for (size_t c = 0; c < n; c += 16) {
                 size_t last = n - c < 16 ? n - c : 16;
