@@ -8,6 +8,7 @@
 #define OUTER_R 6
 #define RM_OWN_BF16
 #include "kern/gemm.h"
+#include "kern/attn_back.h"
 #include "kern/avx512_bf16.h"
 #include "kern/avx512_quant.h"
 #include "kern/avx512_pairs.h"

@@ -110,37 +110,43 @@ static void op_mul_rows(float *y, size_t ldy, const float *x, size_t ldx, int n_
 
 /* ---- gradient with respect to the input: sums run over the outputs ------------------------------------------------------- */
 
-RM_INLINE void outer_tile(float *dx, size_t lddx, const float *dy, size_t lddy, const float *w, size_t ldw, int n_out, int nr, int nv) {
+/* dy has element (row, output) at row * lddy + output * step */
+RM_INLINE void outer_tile(float *dx, size_t lddx, const float *dy, size_t lddy, size_t step, const float *w, size_t ldw, int n_out, int nr, int nv) {
     vf s[OUTER_R][4];
     RM_UNROLL for (int r = 0; r < nr; r++) { RM_UNROLL for (int c = 0; c < nv; c++) s[r][c] = v_load(dx + (size_t)r * lddx + 16 * c); }
-    for (int o = 0; o < n_out; o++) {
+    for (int o = 0; o < n_out; o++, dy += step, w += ldw) {
         vf a[4];
-        RM_UNROLL for (int c = 0; c < nv; c++) a[c] = v_load(w + (size_t)o * ldw + 16 * c);
+        RM_UNROLL for (int c = 0; c < nv; c++) a[c] = v_load(w + 16 * c);
         RM_UNROLL for (int r = 0; r < nr; r++) {
-            vf b = v_set(dy[(size_t)r * lddy + (size_t)o]);
+            vf b = v_set(dy[(size_t)r * lddy]);
             RM_UNROLL for (int c = 0; c < nv; c++) s[r][c] = v_fma(b, a[c], s[r][c]);
         }
     }
     RM_UNROLL for (int r = 0; r < nr; r++) { RM_UNROLL for (int c = 0; c < nv; c++) v_store(dx + (size_t)r * lddx + 16 * c, s[r][c]); }
 }
-static void outer_rest(float *dx, size_t lddx, const float *dy, size_t lddy, int n_row, const float *w, size_t ldw, int n_out, size_t n) {
+static void outer_rest(float *dx, size_t lddx, const float *dy, size_t lddy, size_t step, int n_row, const float *w, size_t ldw, int n_out,
+                       size_t n) {
     for (int r = 0; r < n_row; r++) { /* fewer than 64 columns */
         FOR_VECTORS(i, n) {
             vf s = ld(dx + (size_t)r * lddx, i, n);
-            for (int o = 0; o < n_out; o++) s = v_fma(v_set(dy[(size_t)r * lddy + (size_t)o]), ld(w + (size_t)o * ldw, i, n), s);
+            for (int o = 0; o < n_out; o++) s = v_fma(v_set(dy[(size_t)r * lddy + (size_t)o * step]), ld(w + (size_t)o * ldw, i, n), s);
             st(dx + (size_t)r * lddx, s, i, n);
         }
     }
 }
-static void op_mul_columns(float *dx, size_t lddx, const float *dy, size_t lddy, int n_row, const float *w, size_t ldw, int n_out, size_t n) {
+static void columns_all(float *dx, size_t lddx, const float *dy, size_t lddy, size_t step, int n_row, const float *w, size_t ldw, int n_out,
+                        size_t n) {
     size_t c = 0;
     for (; c + 64 <= n; c += 64) {
         int i = 0;
         for (; i + OUTER_R <= n_row; i += OUTER_R)
-            outer_tile(dx + (size_t)i * lddx + c, lddx, dy + (size_t)i * lddy, lddy, w + c, ldw, n_out, OUTER_R, 4);
-        for (; i < n_row; i++) outer_tile(dx + (size_t)i * lddx + c, lddx, dy + (size_t)i * lddy, lddy, w + c, ldw, n_out, 1, 4);
+            outer_tile(dx + (size_t)i * lddx + c, lddx, dy + (size_t)i * lddy, lddy, step, w + c, ldw, n_out, OUTER_R, 4);
+        for (; i < n_row; i++) outer_tile(dx + (size_t)i * lddx + c, lddx, dy + (size_t)i * lddy, lddy, step, w + c, ldw, n_out, 1, 4);
     }
-    if (c < n) outer_rest(dx + c, lddx, dy, lddy, n_row, w + c, ldw, n_out, n - c);
+    if (c < n) outer_rest(dx + c, lddx, dy, lddy, step, n_row, w + c, ldw, n_out, n - c);
+}
+static void op_mul_columns(float *dx, size_t lddx, const float *dy, size_t lddy, int n_row, const float *w, size_t ldw, int n_out, size_t n) {
+    columns_all(dx, lddx, dy, lddy, 1, n_row, w, ldw, n_out, n);
 }
 
 #ifndef RM_OWN_BF16

@@ -33,17 +33,21 @@ typedef struct {
     float *m, *l; /* [n_q] running maximum and sum of weights */
 } rm_attn;
 
-/* Attention backward for one query and one block of keys and values in floats (layout as in rm_attn). With the weights
- * p = exp(scale q k - lse) of the visible slots [from, to): dv += p g, ds = p (g v - dot) scale, dk += ds q, dq += ds k.
- * Slots below `first` get no gradient of their own. */
+/* Attention backward for n_q queries and one block of keys and values (layout as in rm_attn). With the weights p = exp(scale q k - lse) of a query's
+ * visible slots [from, to): dv += p g, ds = p (g v - dot) scale, dk += ds q, dq += ds k. Sums over queries and slots are taken in their order. Slots
+ * below `first` get no gradient of their own. */
 typedef struct {
-    int d, from, to, first;
-    float scale, lse, dot; /* dot: g times the output of the query's attention */
-    const float *k, *v;
-    const float *q, *g; /* [d] the query, and the gradient of its output */
-    float *dq; /* [d] */
+    int d, n_q, first;
+    bool half; /* k and v are IEEE half precision, else float */
+    float scale;
+    const void *k, *v;
+    const int *from, *to; /* [n_q] */
+    const float *q, *g; /* [n_q, d] the queries, and the gradients of their outputs */
+    const float *lse, *dot; /* [n_q] dot: g times the output of the query's attention */
+    float *dq; /* [n_q, d] */
     float *dk, *dv; /* rows of d floats for the slots, ld apart */
     size_t ld;
+    float *scratch; /* 2 RM_KV_BLOCK (d + n_q) floats */
 } rm_attn_back;
 
 /* The gated delta rule for one head over n_tok tokens; state S[dk][dv] is read and updated:

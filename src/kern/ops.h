@@ -178,16 +178,17 @@ static inline __attribute__((always_inline)) vf kv_part(const void *p, size_t i,
     return half ? v_load_half_n((const uint16_t *)p + i, n) : v_load_n((const float *)p + i, n);
 }
 
-/* s[iq][key] = scale q k; a sum runs over the head dimension in order, one key per lane */
-static inline __attribute__((always_inline)) void attn_scores(vf s[][KV_VECTORS], const rm_attn *a, int iq, int nq, bool half) {
+/* s[i][key] = q[i] k; a sum runs over the head dimension in order, one key per lane */
+static inline __attribute__((always_inline)) void attn_scores(vf s[][KV_VECTORS], const void *keys, const float *q, size_t ldq, int d, int nq,
+                                                              bool half) {
     for (int i = 0; i < nq; i++)
         for (int c = 0; c < KV_VECTORS; c++) s[i][c] = v_set(0.0f);
-    for (int j = 0; j < a->d; j++) {
+    for (int j = 0; j < d; j++) {
         vf k[KV_VECTORS];
-        for (int c = 0; c < KV_VECTORS; c++) k[c] = kv_at(a->k, (size_t)j * RM_KV_BLOCK + (size_t)c * 16, half);
+        for (int c = 0; c < KV_VECTORS; c++) k[c] = kv_at(keys, (size_t)j * RM_KV_BLOCK + (size_t)c * 16, half);
         for (int i = 0; i < nq; i++) {
-            vf q = v_set(a->q[(size_t)(iq + i) * a->ldq + (size_t)j]);
-            for (int c = 0; c < KV_VECTORS; c++) s[i][c] = v_fma(q, k[c], s[i][c]);
+            vf x = v_set(q[(size_t)i * ldq + (size_t)j]);
+            for (int c = 0; c < KV_VECTORS; c++) s[i][c] = v_fma(x, k[c], s[i][c]);
         }
     }
 }
@@ -262,7 +263,7 @@ static inline __attribute__((always_inline)) void attn_tile(const rm_attn *a, in
         if (a->to[i] > j1) j1 = a->to[i];
     }
     if (j0 >= j1) return;
-    attn_scores(s, a, iq, nq, half);
+    attn_scores(s, a->k, a->q + (size_t)iq * a->ldq, a->ldq, a->d, nq, half);
     for (int i = 0; i < nq; i++) {
         if (a->from[iq + i] < a->to[iq + i])
             attn_weights(p[i], s[i], a, iq + i);
@@ -286,37 +287,6 @@ static void op_attn_block(const rm_attn *a) {
 }
 static void op_attn_finish(float *o, size_t ldo, const float *l, int n_q, int d) {
     for (int i = 0; i < n_q; i++) op_scale(o + (size_t)i * ldo, o + (size_t)i * ldo, 1.0f / l[i], (size_t)d);
-}
-
-static void op_attn_back(const rm_attn_back *a) {
-    size_t d = (size_t)a->d;
-    float p[RM_KV_BLOCK], ds[RM_KV_BLOCK];
-    vf s[KV_VECTORS];
-    for (int c = 0; c < KV_VECTORS; c++) s[c] = v_set(0.0f);
-    for (size_t i = 0; i < d; i++) {
-        vf q = v_set(a->q[i]);
-        for (int c = 0; c < KV_VECTORS; c++) s[c] = v_fma(q, v_load(a->k + i * RM_KV_BLOCK + (size_t)c * 16), s[c]);
-    }
-    for (int j = 0; j < RM_KV_BLOCK; j++) ds[j] = j >= a->from && j < a->to ? op_dot(a->g, a->v + (size_t)j * d, d) : 0.0f;
-    for (int c = 0; c < KV_VECTORS; c++) {
-        vm seen = v_lanes(a->from - 16 * c, a->to - 16 * c);
-        vf w = v_sel(seen, exp_v(v_sub(v_mul(s[c], v_set(a->scale)), v_set(a->lse))), v_set(0.0f));
-        s[c] = v_sel(seen, v_mul(v_mul(w, v_sub(v_load(ds + 16 * c), v_set(a->dot))), v_set(a->scale)), v_set(0.0f));
-        v_store(p + 16 * c, w);
-        v_store(ds + 16 * c, s[c]);
-    }
-    for (int j = a->from > a->first ? a->from : a->first; j < a->to; j++) {
-        op_axpy(a->dv + (size_t)j * a->ld, p[j], a->g, d);
-        op_axpy(a->dk + (size_t)j * a->ld, ds[j], a->q, d);
-    }
-    for (size_t i = 0; i < d; i++) {
-        vf sum = v_set(0.0f);
-        for (int c = 0; c < KV_VECTORS; c++) { /* slots that nobody sees may hold anything, also NaN */
-            vm seen = v_lanes(a->from - 16 * c, a->to - 16 * c);
-            sum = v_fma(s[c], v_sel(seen, v_load(a->k + i * RM_KV_BLOCK + (size_t)c * 16), v_set(0.0f)), sum);
-        }
-        a->dq[i] += v_sum(sum);
-    }
 }
 
 /* ---- the gated delta rule: columns of the state are independent; a slice of columns stays in the cache over all tokens ---- */

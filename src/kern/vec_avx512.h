@@ -93,4 +93,29 @@ static inline void v_sum_4x6(float *y, size_t ldy, vf s[4][6], const float *bias
 }
 #define RM_SUM_TILE v_sum_4x6
 
+/* Element j of vector i becomes element i of vector j: pairs of elements, pairs of those, then 128-bit lanes likewise. */
+static inline void v_turn(__m512 t[16]) {
+    __m512 a[16];
+    for (int i = 0; i < 16; i += 2) {
+        a[i] = _mm512_unpacklo_ps(t[i], t[i + 1]);
+        a[i + 1] = _mm512_unpackhi_ps(t[i], t[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4) /* lane l of t[i + e]: element 4 l + e of the vectors i .. i + 3 */
+        for (int h = 0; h < 2; h++) {
+            __m512d lo = _mm512_castps_pd(a[i + h]), hi = _mm512_castps_pd(a[i + 2 + h]);
+            t[i + 2 * h] = _mm512_castpd_ps(_mm512_unpacklo_pd(lo, hi));
+            t[i + 2 * h + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(lo, hi));
+        }
+    for (int e = 0; e < 4; e++) {
+        __m512 even0 = _mm512_shuffle_f32x4(t[e], t[e + 4], 0x88), odd0 = _mm512_shuffle_f32x4(t[e], t[e + 4], 0xDD);
+        __m512 even1 = _mm512_shuffle_f32x4(t[e + 8], t[e + 12], 0x88), odd1 = _mm512_shuffle_f32x4(t[e + 8], t[e + 12], 0xDD);
+        a[e] = _mm512_shuffle_f32x4(even0, even1, 0x88);
+        a[e + 4] = _mm512_shuffle_f32x4(odd0, odd1, 0x88);
+        a[e + 8] = _mm512_shuffle_f32x4(even0, even1, 0xDD);
+        a[e + 12] = _mm512_shuffle_f32x4(odd0, odd1, 0xDD);
+    }
+    for (int i = 0; i < 16; i++) t[i] = a[i];
+}
+#define RM_OWN_TURN
+
 #endif

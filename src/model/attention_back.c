@@ -17,11 +17,14 @@ typedef struct {
     float *d_in, *d_o, *scratch;
 } job;
 
-enum { ROWS = 16 }; /* query rows that share a block of keys */
+enum { QUERIES = 64 }; /* that go together against each block of keys, or those of one row where these are more */
 
-/* Block of keys and values as floats, and the gradient of a group of rows: [ROWS * group] of dot(dO, O). */
+static int rows_together(const rm_config *c) { return c->n_kv * QUERIES > c->n_head ? c->n_kv * QUERIES / c->n_head : 1; }
+
+/* Queries, their output's gradients and their own gradients; lse and dot, from and to; the kernel's. */
 size_t rm_attention_back_scratch(const rm_model *m) {
-    return 2 * (size_t)RM_KV_BLOCK * (size_t)m->cfg.d_head + (size_t)ROWS * (size_t)(m->cfg.n_head / m->cfg.n_kv) + 16;
+    size_t d = (size_t)m->cfg.d_head, n = (size_t)rows_together(&m->cfg) * (size_t)(m->cfg.n_head / m->cfg.n_kv);
+    return n * (3 * d + 4) + 2 * RM_KV_BLOCK * (d + n) + 16;
 }
 
 /* ---- the gate ---------------------------------------------------------------------------------------------------------- */
@@ -46,62 +49,63 @@ static void gate_rows(void *ctx, int from, int to) {
 
 /* ---- scores and weights ------------------------------------------------------------------------------------------------- */
 
-/* Keys [d, RM_KV_BLOCK] and values [RM_KV_BLOCK, d] of a block as floats. */
-static const float *load_block(const job *j, const rm_run *r, int block, int ih, float *buffer) {
+/* What the kernel sees of rows [r0, r1) of a run and one kv head: from the last row to the first, and each row's heads. */
+static void gather(const job *j, const rm_run *r, int ih, int r0, int r1, float *q, float *g, float *lse, float *dot) {
     const rm_config *c = &j->m->cfg;
-    size_t n = 2 * (size_t)RM_KV_BLOCK * (size_t)c->d_head;
-    const char *p = r->tile[block] + j->off + rm_kv_layer_bytes(j->m) / (size_t)c->n_kv * (size_t)ih;
-    if (!j->m->kv_half) return (const float *)(const void *)p;
-    rm_dequant(RM_F16, p, buffer, n);
-    return buffer;
+    size_t d = (size_t)c->d_head, group = (size_t)j->group;
+    for (int row = r1 - 1; row >= r0; row--)
+        for (size_t h = 0; h < group; h++, q += d, g += d) {
+            size_t x = (size_t)(r->row + row), at = ((size_t)ih * (size_t)j->n_row + x) * group + h;
+            memcpy(q, j->q + at * d, d * sizeof *q);
+            memcpy(g, j->d_o + x * (size_t)rm_config_q_dim(c) + ((size_t)ih * group + h) * d, d * sizeof *g);
+            *lse++ = j->lse[at];
+            *dot++ = j->m->exec->kern->dot(j->t + at * d, g, d);
+        }
 }
 
-/* Rows [r0, r1) of a run, one kv head. dq goes to the place of q in d_in, still rotated and normed. */
+/* dq goes to the place of q in d_in, still rotated and normed. */
+static void scatter(const job *j, const rm_run *r, int ih, int r0, int r1, const float *dq) {
+    const rm_config *c = &j->m->cfg;
+    size_t d = (size_t)c->d_head, stride = (size_t)rm_config_q_stride(c);
+    for (int row = r1 - 1; row >= r0; row--)
+        for (int h = ih * j->group; h < (ih + 1) * j->group; h++, dq += d)
+            memcpy(j->d_in + (size_t)(r->row + row) * (size_t)rm_config_qkv_dim(c) + (size_t)h * stride, dq, d * sizeof *dq);
+}
+
 static void back_rows(const job *j, const rm_run *r, const rm_kv_grad *grad, int ih, int r0, int r1, float *scratch) {
     const rm_config *c = &j->m->cfg;
-    size_t d = (size_t)c->d_head, kv = (size_t)rm_config_kv_dim(c), stride = (size_t)rm_config_q_stride(c);
-    float *dot = scratch + 2 * (size_t)RM_KV_BLOCK * d;
-    int p0 = r->pos + r0, p1 = r->pos + r1 - 1;
-    for (int row = r0; row < r1; row++)
-        for (int g = 0; g < j->group; g++) {
-            size_t at = ((size_t)ih * (size_t)j->n_row + (size_t)(r->row + row)) * (size_t)j->group + (size_t)g;
-            size_t h = (size_t)ih * (size_t)j->group + (size_t)g;
-            dot[(row - r0) * j->group + g] =
-                j->m->exec->kern->dot(j->t + at * d, j->d_o + (size_t)(r->row + row) * (size_t)rm_config_q_dim(c) + h * d, d);
-            memset(j->d_in + (size_t)(r->row + row) * (size_t)rm_config_qkv_dim(c) + h * stride, 0, d * sizeof *j->d_in);
-        }
+    int n = (r1 - r0) * j->group, p0 = r->pos + r0, p1 = r->pos + r1 - 1;
+    size_t d = (size_t)c->d_head, kv = (size_t)rm_config_kv_dim(c), cells = (size_t)n * d;
+    float *q = scratch, *g = q + cells, *dq = g + cells, *lse = dq + cells, *dot = lse + n;
+    int *from = (int *)(void *)(dot + n), *to = from + n;
+    gather(j, r, ih, r0, r1, q, g, lse, dot);
+    memset(dq, 0, cells * sizeof *dq);
+    rm_attn_back a = {.d = c->d_head, .n_q = n, .half = j->m->kv_half, .scale = c->attn_scale, .from = from, .to = to};
+    a.q = q, a.g = g, a.lse = lse, a.dot = dot, a.dq = dq, a.ld = 2 * kv, a.scratch = (float *)(void *)(to + n);
     for (int bl = p0 >= j->window ? (p0 - j->window + 1) / RM_KV_BLOCK : 0; bl <= p1 / RM_KV_BLOCK; bl++) {
         int base = bl * RM_KV_BLOCK;
-        const float *keys = load_block(j, r, bl, ih, scratch);
-        ptrdiff_t slot0 = (ptrdiff_t)(base - grad->first) * (ptrdiff_t)(2 * kv) + (ptrdiff_t)((size_t)ih * d);
-        rm_attn_back a = {.d = c->d_head, .scale = c->attn_scale, .k = keys, .v = keys + d * RM_KV_BLOCK, .ld = 2 * kv, .first = grad->first - base};
-        a.dk = grad->d_kv + slot0; /* not looked at below `first` */
+        const char *block = r->tile[bl] + j->off + rm_kv_layer_bytes(j->m) / (size_t)c->n_kv * (size_t)ih;
+        a.k = block;
+        a.v = block + RM_KV_BLOCK * d * (a.half ? sizeof(uint16_t) : sizeof(float));
+        a.first = grad->first - base;
+        a.dk = grad->d_kv + (ptrdiff_t)(base - grad->first) * (ptrdiff_t)(2 * kv) + (ptrdiff_t)((size_t)ih * d); /* not looked at below `first` */
         a.dv = a.dk + kv;
-        for (int row = r1 - 1; row >= r0; row--) {
-            int p = r->pos + row - base;
-            a.from = p >= j->window ? p - j->window + 1 : 0;
-            a.to = p + 1 < RM_KV_BLOCK ? p + 1 : RM_KV_BLOCK;
-            if (a.from >= a.to) continue;
-            size_t x = (size_t)(r->row + row);
-            for (int g = 0; g < j->group; g++) {
-                size_t h = (size_t)ih * (size_t)j->group + (size_t)g, at = ((size_t)ih * (size_t)j->n_row + x) * (size_t)j->group + (size_t)g;
-                a.q = j->q + at * d;
-                a.g = j->d_o + x * (size_t)rm_config_q_dim(c) + h * d;
-                a.lse = j->lse[at];
-                a.dot = dot[(row - r0) * j->group + g];
-                a.dq = j->d_in + x * (size_t)rm_config_qkv_dim(c) + h * stride;
-                j->m->exec->kern->attn_back(&a);
-            }
+        for (int i = 0; i < n; i++) {
+            int p = p1 - i / j->group - base;
+            from[i] = p >= j->window ? p - j->window + 1 : 0;
+            to[i] = p + 1 < RM_KV_BLOCK ? p + 1 : RM_KV_BLOCK;
         }
+        j->m->exec->kern->attn_back(&a);
     }
+    scatter(j, r, ih, r0, r1, dq);
 }
 
 static void head_chunk(void *ctx, int chunk, int thread) {
     const job *j = ctx;
-    int ih = chunk % j->m->cfg.n_kv, k = chunk / j->m->cfg.n_kv;
+    int ih = chunk % j->m->cfg.n_kv, k = chunk / j->m->cfg.n_kv, rows = rows_together(&j->m->cfg);
     const rm_run *r = &j->run[k];
-    for (int to = r->n; to > 0; to -= ROWS)
-        back_rows(j, r, &j->grad[k], ih, to > ROWS ? to - ROWS : 0, to, j->scratch + (size_t)thread * j->scratch_each);
+    for (int to = r->n; to > 0; to -= rows)
+        back_rows(j, r, &j->grad[k], ih, to > rows ? to - rows : 0, to, j->scratch + (size_t)thread * j->scratch_each);
 }
 
 /* ---- back through rotation and head norms ----------------------------------------------------------------------------- */

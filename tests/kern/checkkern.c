@@ -245,47 +245,58 @@ static void check_attention(const rm_kern *k, int d, int n_q, bool half, int win
     free(kt), free(v), free(q), free(kh), free(vh), free(o), free(one);
 }
 
-/* Slots outside [from, to) hold NaN, gradients of slots below `first` must stay as they were. */
-static void check_attention_back(const rm_kern *k, int d, int from, int to, int first) {
-    size_t n = (size_t)d * RM_KV_BLOCK;
-    float *key = malloc(n * 4), *v = malloc(n * 4), *q = malloc((size_t)d * 4), *g = malloc((size_t)d * 4);
-    fill(key, n, 1), fill(v, n, 1), fill(q, (size_t)d, 0.2f), fill(g, (size_t)d, 1);
-    guarded dq = guard_new((size_t)d, 1), dk = guard_new(n, 3), dv = guard_new(n, 2);
-    for (int i = 0; i < d; i++) dq.p[i] = 0.5f;
-    for (size_t i = 0; i < n; i++) dk.p[i] = 0.25f, dv.p[i] = -0.25f;
-    double *want = calloc((size_t)d, sizeof *want), lse = 1.5, dot = 0.3, scale = 0.2;
-    for (int c = 0; c < d; c++) want[c] = 0.5;
-    for (int j = 0; j < RM_KV_BLOCK; j++) {
-        double s = 0, gv = 0;
-        for (int c = 0; c < d; c++) {
+/* Slots that no query sees hold NaN, gradients of slots below `first` must stay as they were; queries together as one by one. */
+static void check_attention_back(const rm_kern *k, int d, int n_q, bool half, int from, int to, int first) {
+    size_t n = (size_t)d * RM_KV_BLOCK, nq = (size_t)n_q * (size_t)d;
+    float *key = malloc(n * 4), *v = malloc(n * 4), *q = malloc(nq * 4), *g = malloc(nq * 4), lse[9], dot[9];
+    uint16_t *kh = malloc(n * 2), *vh = malloc(n * 2);
+    float *dq1 = malloc(nq * 4), *dk1 = malloc(n * 4), *dv1 = malloc(n * 4), *scratch = malloc((2 * n + 2 * RM_KV_BLOCK * (size_t)n_q) * 4);
+    int lo[9], hi[9];
+    fill(key, n, 1), fill(v, n, 1), fill(q, nq, 0.2f), fill(g, nq, 1);
+    for (int i = 0; i < n_q; i++) lo[i] = from + i % 3, hi[i] = to - i < from ? from : to - i, lse[i] = 1.5f + 0.1f * (float)i, dot[i] = 0.3f;
+    for (int j = 0; j < RM_KV_BLOCK; j++)
+        for (int c = 0; c < d; c++)
             if (j < from || j >= to) key[c * RM_KV_BLOCK + j] = v[j * d + c] = NAN;
-            s += (double)q[c] * key[c * RM_KV_BLOCK + j];
-            gv += (double)g[c] * v[j * d + c];
+    for (size_t i = 0; i < n && half; i++) key[i] = rm_f16_to_f32(kh[i] = rm_f32_to_f16(key[i])), v[i] = rm_f16_to_f32(vh[i] = rm_f32_to_f16(v[i]));
+    guarded dq = guard_new(nq, 1), dk = guard_new(n, 3), dv = guard_new(n, 2);
+    for (size_t i = 0; i < nq; i++) dq.p[i] = dq1[i] = 0.5f;
+    for (size_t i = 0; i < n; i++) dk.p[i] = dk1[i] = 0.25f, dv.p[i] = dv1[i] = -0.25f;
+    double *wq = calloc(nq, sizeof *wq), *wk = calloc(n, sizeof *wk), *wv = calloc(n, sizeof *wv), scale = 0.2;
+    for (int i = 0; i < n_q; i++)
+        for (int j = lo[i]; j < hi[i]; j++) {
+            double s = 0, gv = 0;
+            for (int c = 0; c < d; c++) {
+                s += (double)q[i * d + c] * key[c * RM_KV_BLOCK + j];
+                gv += (double)g[i * d + c] * v[j * d + c];
+            }
+            double p = exp(s * scale - (double)lse[i]), ds = p * (gv - (double)dot[i]) * scale;
+            for (int c = 0; c < d; c++) {
+                wq[i * d + c] += ds * key[c * RM_KV_BLOCK + j];
+                if (j >= first) wk[j * d + c] += ds * q[i * d + c], wv[j * d + c] += p * g[i * d + c];
+            }
         }
-        if (j < from || j >= to) continue;
-        double ds = exp(s * scale - lse) * (gv - dot) * scale;
-        for (int c = 0; c < d; c++) want[c] += ds * key[c * RM_KV_BLOCK + j];
-    }
-    rm_attn_back a = {d, from, to, first, (float)scale, (float)lse, (float)dot, key, v, q, g, dq.p, dk.p, dv.p, (size_t)d};
+    rm_attn_back a = {
+        d,    n_q,  first, half,      (float)scale, half ? (void *)kh : (void *)key, half ? (void *)vh : (void *)v, lo, hi, q, g, lse, dot,
+        dq.p, dk.p, dv.p,  (size_t)d, scratch};
     k->attn_back(&a);
-    for (int c = 0; c < d; c++)
-        CHECK(fabs(dq.p[c] - want[c]) < 1e-4 * (1 + fabs(want[c])), "attn_back d %d [%d, %d): dq[%d] %g, expected %g", d, from, to, c, dq.p[c],
-              want[c]);
-    for (int j = 0; j < RM_KV_BLOCK; j++) {
-        double s = 0, gv = 0, p = 0;
-        bool counts = j >= from && j < to && j >= first;
-        for (int c = 0; counts && c < d; c++) s += (double)q[c] * key[c * RM_KV_BLOCK + j], gv += (double)g[c] * v[j * d + c];
-        if (counts) p = exp(s * scale - lse);
-        for (int c = 0; c < d; c++) {
-            double wk = 0.25 + p * (gv - dot) * scale * q[c], wv = -0.25 + p * g[c];
-            CHECK(fabs(dk.p[j * d + c] - wk) < 1e-4 * (1 + fabs(wk)) && fabs(dv.p[j * d + c] - wv) < 1e-4 * (1 + fabs(wv)),
-                  "attn_back d %d slot %d element %d", d, j, c);
-        }
+    for (size_t i = 0; i < nq; i++)
+        CHECK(fabs(dq.p[i] - 0.5 - wq[i]) < 1e-4 * (1 + fabs(wq[i])), "attn_back d %d, %d queries [%d, %d): dq[%zu] %g, expected %g", d, n_q, from,
+              to, i, dq.p[i], 0.5 + wq[i]);
+    for (size_t i = 0; i < n; i++)
+        CHECK(fabs(dk.p[i] - 0.25 - wk[i]) < 1e-4 * (1 + fabs(wk[i])) && fabs(dv.p[i] + 0.25 - wv[i]) < 1e-4 * (1 + fabs(wv[i])),
+              "attn_back d %d, %d queries: slot %zu element %zu", d, n_q, i / (size_t)d, i % (size_t)d);
+    for (int i = 0; i < n_q; i++) {
+        rm_attn_back one = a;
+        one.n_q = 1, one.from = lo + i, one.to = hi + i, one.lse = lse + i, one.dot = dot + i;
+        one.q = q + i * d, one.g = g + i * d, one.dq = dq1 + i * d, one.dk = dk1, one.dv = dv1;
+        k->attn_back(&one);
     }
+    CHECK(memcmp(dq.p, dq1, nq * 4) == 0 && memcmp(dk.p, dk1, n * 4) == 0 && memcmp(dv.p, dv1, n * 4) == 0,
+          "attn_back d %d: %d queries together differ from one by one", d, n_q);
     guard_end(dq, "attn_back");
     guard_end(dk, "attn_back");
     guard_end(dv, "attn_back");
-    free(key), free(v), free(q), free(g), free(want);
+    free(key), free(v), free(q), free(g), free(kh), free(vh), free(dq1), free(dk1), free(dv1), free(scratch), free(wq), free(wk), free(wv);
 }
 
 static void check_delta(const rm_kern *k, int dk, int dv) {
@@ -547,8 +558,9 @@ int main(int argc, char **argv) {
         for (size_t j = 0; j < RM_COUNT(dims); j++)
             for (int n_q = 1; n_q <= 9; n_q += n_q < 5 ? 1 : 4) check_attention(k, dims[j], n_q, j & 1, n_q == 3 ? 70 : 0);
         for (size_t j = 0; j < RM_COUNT(dims); j++) {
-            check_attention_back(k, dims[j], 0, 64, -5);
-            check_attention_back(k, dims[j], 7, 39, 20);
+            check_attention_back(k, dims[j], 1, false, 0, 64, -5);
+            check_attention_back(k, dims[j], 9, true, 0, 64, -5);
+            check_attention_back(k, dims[j], 5, j & 1, 7, 39, 20);
         }
         check_delta(k, 12, 12);
         check_delta(k, 16, 80);
