@@ -100,6 +100,9 @@ struct rm_kern {
     void (*gelu)(float *y, const float *x, size_t n); /* x/2 (1 + erf(x / sqrt 2)) */
     void (*silu_mul)(float *y, const float *gate, const float *up, size_t n); /* silu(gate) up */
     void (*gelu_tanh_mul)(float *y, const float *gate, const float *up, size_t n); /* gelu_tanh(gate) up */
+    /* their gradients with respect to gate and up, from that of y; d_gate and d_up may stand where gate and up stand */
+    void (*silu_mul_back)(float *d_gate, float *d_up, const float *dy, const float *gate, const float *up, size_t n);
+    void (*gelu_tanh_mul_back)(float *d_gate, float *d_up, const float *dy, const float *gate, const float *up, size_t n);
     void (*sigmoid_mul)(float *y, const float *gate, const float *x, size_t n); /* sigmoid(gate) x */
     void (*softmax)(float *y, const float *x, size_t n);
     /* Rotates the pairs (j, j + half), or (2j, 2j + 1) if adjacent, of one head in place; cs: cos[half], then sin[half]. */

@@ -112,6 +112,24 @@ static void op_gelu_tanh_mul(float *y, const float *gate, const float *up, size_
         st(y, v_mul(v_mul(g, sigmoid_v(u)), ld(up, i, n)), i, n);
     }
 }
+static void op_silu_mul_back(float *d_gate, float *d_up, const float *dy, const float *gate, const float *up, size_t n) {
+    FOR_VECTORS(i, n) {
+        vf g = ld(gate, i, n), s = sigmoid_v(g), a = v_mul(g, s), t = ld(dy, i, n);
+        vf slope = v_fma(a, v_sub(v_set(1.0f), s), s);
+        st(d_gate, v_mul(v_mul(t, ld(up, i, n)), slope), i, n);
+        st(d_up, v_mul(t, a), i, n);
+    }
+}
+static void op_gelu_tanh_mul_back(float *d_gate, float *d_up, const float *dy, const float *gate, const float *up, size_t n) {
+    const vf c = v_set(1.59576912f), one = v_set(1.0f);
+    FOR_VECTORS(i, n) { /* with s = sigmoid(u(g)): (g s)' = s + g s (1 - s) u' */
+        vf g = ld(gate, i, n), q = v_mul(v_mul(g, g), v_set(0.044715f)), t = ld(dy, i, n);
+        vf s = sigmoid_v(v_mul(v_mul(c, g), v_add(one, q))), a = v_mul(g, s);
+        vf slope = v_fma(v_mul(a, v_sub(one, s)), v_mul(c, v_fma(v_set(3.0f), q, one)), s);
+        st(d_gate, v_mul(v_mul(t, ld(up, i, n)), slope), i, n);
+        st(d_up, v_mul(t, a), i, n);
+    }
+}
 static void op_sigmoid_mul(float *y, const float *gate, const float *x, size_t n) {
     FOR_VECTORS(i, n) st(y, v_mul(sigmoid_v(ld(gate, i, n)), ld(x, i, n)), i, n);
 }
@@ -326,5 +344,6 @@ static void op_delta_rule(const rm_delta *a) {
 #define RM_OPS                                                                                                                                       \
     .dot = op_dot, .axpy = op_axpy, .add = op_add, .mul = op_mul, .scale = op_scale, .rms_norm = op_rms_norm, .layer_norm = op_layer_norm,           \
     .l2_norm = op_l2_norm, .exp = op_exp, .sigmoid = op_sigmoid, .silu = op_silu, .gelu = op_gelu, .silu_mul = op_silu_mul,                          \
-    .gelu_tanh_mul = op_gelu_tanh_mul, .sigmoid_mul = op_sigmoid_mul, .softmax = op_softmax, .rope = op_rope, .conv4_silu = op_conv4_silu,           \
-    .attn_block = op_attn_block, .attn_back = op_attn_back, .attn_finish = op_attn_finish, .delta_rule = op_delta_rule, .to_half = op_to_half
+    .gelu_tanh_mul = op_gelu_tanh_mul, .silu_mul_back = op_silu_mul_back, .gelu_tanh_mul_back = op_gelu_tanh_mul_back,                               \
+    .sigmoid_mul = op_sigmoid_mul, .softmax = op_softmax, .rope = op_rope, .conv4_silu = op_conv4_silu, .attn_block = op_attn_block,                 \
+    .attn_back = op_attn_back, .attn_finish = op_attn_finish, .delta_rule = op_delta_rule, .to_half = op_to_half

@@ -88,6 +88,23 @@ static void check_map(const char *name, void (*f1)(float *, const float *, size_
     }
 }
 
+/* Gradients of the gated activations against central differences in double, in place too. */
+static void check_map_back(const char *name, void (*back)(float *, float *, const float *, const float *, const float *, size_t), scalar_fn ref) {
+    enum { N = 333 };
+    float g[N], u[N], t[N];
+    fill(g, N, 3), fill(u, N, 1), fill(t, N, 1);
+    guarded dg = guard_new(N, 1), du = guard_new(N, 3);
+    back(dg.p, du.p, t, g, u, N);
+    for (int i = 0; i < N; i++) {
+        double h = 1e-5, slope = (ref((double)g[i] + h, u[i]) - ref((double)g[i] - h, u[i])) / (2 * h) * t[i], value = ref(g[i], 1) * t[i];
+        CHECK(fabs(dg.p[i] - slope) < 3e-6 * (1 + fabs(slope)) && fabs(du.p[i] - value) < 3e-6 * (1 + fabs(value)), "%s at %g", name, g[i]);
+    }
+    back(g, u, t, g, u, N);
+    CHECK(memcmp(g, dg.p, sizeof g) == 0 && memcmp(u, du.p, sizeof u) == 0, "%s in place", name);
+    guard_end(dg, name);
+    guard_end(du, name);
+}
+
 static void check_rows(const rm_kern *k) {
     check_map("exp", k->exp, NULL, f_exp, 3e-7);
     check_map("sigmoid", k->sigmoid, NULL, f_sigmoid, 4e-7);
@@ -98,6 +115,8 @@ static void check_rows(const rm_kern *k) {
     check_map("silu_mul", NULL, k->silu_mul, f_silu_mul, 5e-7);
     check_map("gelu_tanh_mul", NULL, k->gelu_tanh_mul, f_gelu_tanh_mul, 3e-6);
     check_map("sigmoid_mul", NULL, k->sigmoid_mul, f_sigmoid_mul, 5e-7);
+    check_map_back("silu_mul_back", k->silu_mul_back, f_silu_mul);
+    check_map_back("gelu_tanh_mul_back", k->gelu_tanh_mul_back, f_gelu_tanh_mul);
     float special[5] = {NAN, 1000.0f, -1000.0f, INFINITY, -INFINITY}, out[5];
     k->exp(out, special, 5);
     CHECK(isnan(out[0]) && isinf(out[1]) && out[2] == 0 && isinf(out[3]) && out[4] == 0, "exp of special values: %g %g %g %g %g", out[0], out[1],
