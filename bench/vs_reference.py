@@ -156,13 +156,13 @@ class Bench:
 
     def run(self):
         stages = self.kept("prompts", self.prompts)
-        gguf = self.kept("gguf", self.ours)
-        over = [f for role in self.hf for f in ("--ckpt_override", f"{role}={self.hf[role]}")]
-        bf16 = self.kept("bf16", lambda: self.ours(*over))
         ref = []
         for s in stages or []:
             lengths = sum(len(p) for pieces, _ in s["prompts"] for p in pieces)
             ref.append(self.kept(f"{s['role']}-{s['kind']}-{lengths}", lambda s=s: self.stage(s)))
+        gguf = self.kept("gguf", self.ours)
+        over = [f for role in self.hf for f in ("--ckpt_override", f"{role}={self.hf[role]}")]
+        bf16 = self.kept("bf16", lambda: self.ours(*over))
         if self.a.only is None:
             self.report(stages, ref, gguf, bf16)
 
