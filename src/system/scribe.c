@@ -198,7 +198,6 @@ static rmas_status go_on(rm_scribe *w, rm_row *row, const char *decision, const 
     rm_strbuf add = {0};
     rm_ids next = {0};
     json_t *tool = NULL;
-    rmas_status st = RMAS_OK;
     size_t at = row->rest.n;
     rm_strbuf_add(&add, rm_str(&row->rest), row->rest.n);
     rm_strbuf_puts(&add, " <result> ");
@@ -209,8 +208,8 @@ static rmas_status go_on(rm_scribe *w, rm_row *row, const char *decision, const 
     if (row->rec && report->tool)
         tool = json_pack("{s:s, s:o?, s:o?}", "name", report->tool, "content", rm_record_text(report->content, report->n_content), "result",
                          rm_record_text(report->result, report->n_result));
+    rmas_status st = record_call(row, decision, tool, row->budget <= 0, err);
     if (add.failed || row->rest.failed || row->text.failed) st = nomem(err);
-    if (st == RMAS_OK) st = record_call(row, decision, tool, row->budget <= 0, err);
     if (st == RMAS_OK && row->n_keep == row->out.n && !rm_ids_push(&next, row->out.id[row->n_keep - 1])) st = nomem(err);
     if (st == RMAS_OK) st = rm_tok_encode(w->a->tok, rm_str(&add), add.n, false, &next, err);
     for (int i = 0; st == RMAS_OK && i < row->out.n - 1; i++)
