@@ -8,6 +8,7 @@
 #include "weights/reader.h"
 
 enum { T_U8, T_I8, T_U16, T_I16, T_U32, T_I32, T_F32, T_BOOL, T_STRING, T_ARRAY, T_U64, T_I64, T_F64, T_COUNT };
+enum { MAX_PARTS = 99999 };
 static const uint8_t type_bytes[T_COUNT] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8}; /* 0: of variable length */
 
 typedef struct rm_gguf_array {
@@ -321,11 +322,10 @@ static int compare_places(const void *a, const void *b) {
     return x->n_bytes < y->n_bytes ? -1 : x->n_bytes > y->n_bytes;
 }
 
-static rmas_status check_overlap(reader *r, rm_weights *w) {
-    size_t n = (size_t)w->n_tensor;
+static rmas_status check_overlap(reader *r, const rm_tensor *t, size_t n) {
     const rm_tensor **p = rm_array(n, sizeof *p);
     if (!p) return rm_reader_nomem(r->path, r->err);
-    for (size_t i = 0; i < n; i++) p[i] = &w->tensor[i];
+    for (size_t i = 0; i < n; i++) p[i] = &t[i];
     qsort(p, n, sizeof *p, compare_places);
     rmas_status s = RMAS_OK;
     for (size_t i = 1; i < n && s == RMAS_OK; i++)
@@ -335,14 +335,15 @@ static rmas_status check_overlap(reader *r, rm_weights *w) {
     return s;
 }
 
-static rmas_status read_tensors(reader *r, rm_weights *w, const rm_map *m, uint64_t n) {
+static rmas_status read_tensors(reader *r, rm_weights *w, const rm_gguf *g, const rm_map *m, uint64_t n) {
     strcpy(r->what, "tensor list");
     if (n > (uint64_t)(r->end - r->p) / 24) return cut(r); /* the smallest record */
     uint64_t *offset = rm_array((size_t)n, sizeof *offset), alignment = 32;
     if (!offset) return rm_reader_nomem(r->path, r->err);
     rmas_status s = RMAS_OK;
+    size_t first = (size_t)w->n_tensor;
     for (uint64_t i = 0; i < n && s == RMAS_OK; i++) s = read_tensor(r, w, &offset[i]);
-    const entry *e = find(w->gguf, "general.alignment");
+    const entry *e = find(g, "general.alignment");
     if (s == RMAS_OK && e) {
         alignment = e->type == T_U32 && !e->array ? rm_le32(e->data) : 0;
         if (!alignment || alignment & (alignment - 1) || alignment > 1 << 20)
@@ -350,7 +351,7 @@ static rmas_status read_tensors(reader *r, rm_weights *w, const rm_map *m, uint6
     }
     uint64_t start = ((uint64_t)(r->p - m->data) + alignment - 1) & ~(alignment - 1);
     for (uint64_t i = 0; i < n && s == RMAS_OK; i++) {
-        rm_tensor *t = &w->tensor[i];
+        rm_tensor *t = &w->tensor[first + i];
         if (offset[i] & (alignment - 1))
             s = rm_fail(r->err, RMAS_E_FORMAT, "%s: tensor '%.200s': offset %llu is not a multiple of %llu", r->path, t->name,
                         (unsigned long long)offset[i], (unsigned long long)alignment);
@@ -361,7 +362,26 @@ static rmas_status read_tensors(reader *r, rm_weights *w, const rm_map *m, uint6
             t->data = m->data + start + offset[i];
     }
     rm_free(offset);
-    return s == RMAS_OK ? check_overlap(r, w) : s;
+    return s == RMAS_OK && n ? check_overlap(r, w->tensor + first, (size_t)n) : s;
+}
+
+/* ---- split files ---------------------------------------------------------------------------------------------------- */
+
+int rm_gguf_parts(const rm_gguf *g) {
+    int64_t n;
+    return rm_gguf_int(g, "split.count", &n) && n > 1 ? n < MAX_PARTS ? (int)n : MAX_PARTS : 1;
+}
+
+/* Whether this is the part that is due: the first one, or the one behind those that were read before. */
+static rmas_status check_part(reader *r, const rm_weights *w, const rm_gguf *g) {
+    int64_t no = 0, due = w->gguf ? w->n_map - 1 : 0;
+    int parts = rm_gguf_parts(g), all = rm_gguf_parts(w->gguf ? w->gguf : g);
+    if (parts != all || (parts > 1 && !rm_gguf_int(g, "split.no", &no)))
+        return rm_fail(r->err, RMAS_E_FORMAT, "%s: is not one of %d parts of a split file, as its name says", r->path, all);
+    if (no == due) return RMAS_OK;
+    if (w->gguf) return rm_fail(r->err, RMAS_E_FORMAT, "%s: is part %lld, not part %lld", r->path, (long long)no + 1, (long long)due + 1);
+    return rm_fail(r->err, RMAS_E_ARG, "%s: part %lld of a split file of %d; name the first one (...-00001-of-%05d.gguf), the others are found",
+                   r->path, (long long)no + 1, parts, parts);
 }
 
 rmas_status rm_gguf_read(rm_weights *w, const char *path, const rm_map *m, rmas_error *err) {
@@ -372,12 +392,14 @@ rmas_status rm_gguf_read(rm_weights *w, const char *path, const rm_map *m, rmas_
     if (memcmp(m->data, "GGUF", 4)) return rm_fail(err, RMAS_E_FORMAT, "%s: does not begin with 'GGUF'", path);
     if (!(version & 0xffff)) return rm_fail(err, RMAS_E_UNSUPPORTED, "%s: a big-endian GGUF file; only little-endian ones are read", path);
     if (version != 2 && version != 3) return rm_fail(err, RMAS_E_UNSUPPORTED, "%s: GGUF version %u; 2 and 3 are supported", path, version);
-    w->gguf = RM_NEW(rm_gguf);
-    if (!w->gguf) return rm_reader_nomem(path, err);
-    RM_TRY(read_metadata(&r, w->gguf, n_kv));
-    int64_t parts;
-    if (rm_gguf_int(w->gguf, "split.count", &parts) && parts > 1)
-        return rm_fail(err, RMAS_E_UNSUPPORTED, "%s: one of %lld parts of a split file; merge them with llama-gguf-split --merge", path,
-                       (long long)parts);
-    return read_tensors(&r, w, m, n_tensor);
+    rm_gguf *g = RM_NEW(rm_gguf);
+    if (!g) return rm_reader_nomem(path, err);
+    rmas_status s = read_metadata(&r, g, n_kv);
+    if (s == RMAS_OK) s = check_part(&r, w, g);
+    if (s == RMAS_OK) s = read_tensors(&r, w, g, m, n_tensor);
+    if (w->gguf)
+        rm_gguf_free(g);
+    else
+        w->gguf = g;
+    return s;
 }

@@ -38,7 +38,8 @@ bool rm_reader_size(rm_dtype t, const int64_t *dim, int n_dim, size_t *n_bytes);
 
 /* Each appends the tensors of one mapped file. The map is already among w->map. */
 rmas_status rm_safetensors_read(rm_weights *w, const char *path, const rm_map *m, rmas_error *err);
-rmas_status rm_gguf_read(rm_weights *w, const char *path, const rm_map *m, rmas_error *err);
+rmas_status rm_gguf_read(rm_weights *w, const char *path, const rm_map *m, rmas_error *err); /* metadata: kept of the first file */
+int rm_gguf_parts(const rm_gguf *g); /* 1: not a split file */
 rmas_status rm_pt_read(rm_weights *w, const char *path, const rm_map *m, rmas_error *err);
 void rm_gguf_free(rm_gguf *g);
 int rm_gguf_type_id(rm_dtype t); /* the number of a type in GGUF, -1: it has none */

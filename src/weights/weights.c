@@ -2,6 +2,7 @@
  * The formats themselves are read in safetensors.c, gguf.c, pt_zip.c and pt_pickle.c. */
 #include "weights/weights.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -181,13 +182,40 @@ static rmas_status tell_kind(rm_file_kind *kind, const char *path, const rm_map 
     return RMAS_OK;
 }
 
+/* The further parts of a split GGUF file; they lie beside the first one: NAME-00001-of-00003.gguf. */
+static rmas_status open_parts(rm_weights *w, const char *path, rmas_error *err) {
+    int parts = rm_gguf_parts(w->gguf);
+    char end[32];
+    snprintf(end, sizeof end, "-00001-of-%05d.gguf", parts);
+    if (!ends_with(path, end))
+        return rm_fail(err, RMAS_E_ARG, "%s: the first of %d parts of a split file; its name must end in %s, for the others to be found", path, parts,
+                       end);
+    char *name = rm_strdup(path);
+    if (!name) return rm_reader_nomem(path, err);
+    rmas_status s = RMAS_OK;
+    for (int i = 2; i <= parts && s == RMAS_OK; i++) {
+        rm_map m;
+        snprintf(name + strlen(path) - strlen(end), sizeof end, "-%05d-of-%05d.gguf", i, parts);
+        s = add_map(w, name, &m, err);
+        if (s == RMAS_OK) s = rm_gguf_read(w, name, &m, err);
+    }
+    rm_free(name);
+    int64_t n;
+    if (s == RMAS_OK && rm_gguf_int(w->gguf, "split.tensors.count", &n) && n != w->n_tensor)
+        s = rm_fail(err, RMAS_E_FORMAT, "%s: the %d parts have %d tensors together, not %lld", path, parts, w->n_tensor, (long long)n);
+    return s;
+}
+
 static rmas_status open_file(rm_weights *w, const char *path, rmas_error *err) {
     rm_map m;
     RM_TRY(add_map(w, path, &m, err));
     RM_TRY(tell_kind(&w->kind, path, &m, err));
     switch (w->kind) {
     case RM_FILE_SAFETENSORS: RM_TRY(rm_safetensors_read(w, path, &m, err)); break;
-    case RM_FILE_GGUF: RM_TRY(rm_gguf_read(w, path, &m, err)); break;
+    case RM_FILE_GGUF:
+        RM_TRY(rm_gguf_read(w, path, &m, err));
+        if (rm_gguf_parts(w->gguf) > 1) RM_TRY(open_parts(w, path, err));
+        break;
     case RM_FILE_PT: RM_TRY(rm_pt_read(w, path, &m, err)); break;
     }
     return rm_reader_index(w, path, err);

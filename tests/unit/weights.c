@@ -334,6 +334,10 @@ static int remove_dir(void **state) {
                                         "damaged.safetensors",
                                         "damaged.pt",
                                         "damaged.gguf",
+                                        "s-00001-of-00003.gguf",
+                                        "s-00002-of-00003.gguf",
+                                        "s-00003-of-00003.gguf",
+                                        "other.gguf",
                                         "m/x.safetensors",
                                         "m/y.safetensors",
                                         "m/model.safetensors.index.json"};
@@ -342,10 +346,58 @@ static int remove_dir(void **state) {
     return rmdir(dir);
 }
 
+/* Parts of a split GGUF file: metadata of the first, tensors of all. */
+static void put_part(const char *name, int no, int count, int total, const rm_tensor *t, int n) {
+    rm_gguf_meta m = {0};
+    rmas_error err = {0};
+    if (!no) rm_gguf_put_str(&m, "general.architecture", "llama", 5);
+    rm_gguf_put_u32(&m, "split.no", (uint32_t)no);
+    rm_gguf_put_u32(&m, "split.count", (uint32_t)count);
+    rm_gguf_put_u32(&m, "split.tensors.count", (uint32_t)total);
+    if (rm_gguf_write(in_dir(name), &m, t, n, copy_tensor, (void *)(uintptr_t)t, &err) != RMAS_OK) fail_msg("%s", err.msg);
+    rm_gguf_meta_free(&m);
+}
+
+static void split_is_refused(const char *name, const char *says) {
+    rmas_error err = {0};
+    rm_weights *w;
+    if (rm_weights_open(&w, in_dir(name), &err) == RMAS_OK) fail_msg("accepted, but should be refused: %s", says);
+    if (!strstr(err.msg, says)) fail_msg("'%s' does not say '%s'", err.msg, says);
+}
+
+static void split_gguf(void **state) {
+    (void)state;
+    static const char one[] = "s-00001-of-00003.gguf", two[] = "s-00002-of-00003.gguf", three[] = "s-00003-of-00003.gguf";
+    put_part(one, 0, 3, 3, some, 0); /* as llama-gguf-split --no-tensor-first-split makes it */
+    put_part(two, 1, 3, 3, some, 1);
+    split_is_refused(one, "s-00003-of-00003.gguf: cannot open");
+    put_part(three, 2, 3, 3, some + 1, 2);
+    rm_weights *w = open_ok(in_dir(one));
+    assert_int_equal(rm_weights_count(w), 3);
+    assert_true(rm_gguf_has(rm_weights_gguf(w), "general.architecture"));
+    values_are(w, "w", f32_data, 6);
+    const rm_tensor *t = rm_weights_find(w, "i");
+    assert_non_null(t);
+    assert_memory_equal(t->data, i64_data, sizeof i64_data);
+    rm_weights_close(w);
+    split_is_refused(two, "part 2 of a split file of 3; name the first");
+    put_part("other.gguf", 0, 3, 3, some, 1);
+    split_is_refused("other.gguf", "must end in -00001-of-00003.gguf");
+    put_part(three, 1, 3, 3, some + 1, 2);
+    split_is_refused(one, "is part 2, not part 3");
+    put_part(three, 2, 4, 3, some + 1, 2);
+    split_is_refused(one, "is not one of 3 parts");
+    put_part(three, 2, 3, 3, some, 2);
+    split_is_refused(one, "tensor 'w' is there twice");
+    put_part(three, 2, 3, 3, some + 1, 1);
+    split_is_refused(one, "2 tensors together, not 3");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(halves),  cmocka_unit_test(quantised_errors), cmocka_unit_test(round_trips), cmocka_unit_test(metadata),
-        cmocka_unit_test(strided), cmocka_unit_test(shards),           cmocka_unit_test(damaged),     cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(split_gguf),  cmocka_unit_test(halves),   cmocka_unit_test(quantised_errors),
+        cmocka_unit_test(round_trips), cmocka_unit_test(metadata), cmocka_unit_test(strided),
+        cmocka_unit_test(shards),      cmocka_unit_test(damaged),  cmocka_unit_test(out_of_memory),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
