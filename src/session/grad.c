@@ -98,17 +98,25 @@ void rm_tape_free(rm_tape *t) {
     rm_free(t);
 }
 
+rmas_status rm_tape_add(rm_tape *t, const rm_seq *prefix, int *seq, rmas_error *err) {
+    if (prefix && prefix->m != t->m) return rm_fail(err, RMAS_E_ARG, "sequence %d begins with a sequence of another model", t->n_seq);
+    rm_tape_seq *all = rm_realloc_array(t->seq, (size_t)t->n_seq + 1, sizeof *all);
+    if (!all) return rm_fail(err, RMAS_E_NOMEM, "out of memory for a tape");
+    t->seq = all;
+    for (int i = 0; i < t->n_seq; i++)
+        if (all[i].seq) all[i].seq->record = &all[i].record; /* it has moved */
+    *seq = t->n_seq++;
+    all[*seq] = (rm_tape_seq){0};
+    return sequence_begin(&all[*seq], t->m, prefix, err);
+}
+
+void rm_tape_drop(rm_tape *t, int seq) { sequence_free(&t->seq[seq], t->m); }
+
 rmas_status rm_tape_begin(rm_tape *t, int n_seq, const rm_seq *const *prefix, rmas_error *err) {
     drop_sequences(t);
-    t->popped = t->broken = false;
-    if (n_seq < 1) return rm_fail(err, RMAS_E_ARG, "a tape of %d sequences", n_seq);
-    t->seq = rm_calloc((size_t)n_seq, sizeof *t->seq);
-    if (!t->seq) return rm_fail(err, RMAS_E_NOMEM, "out of memory for a tape");
-    t->n_seq = n_seq;
-    for (int i = 0; i < n_seq; i++) {
-        if (prefix && prefix[i] && prefix[i]->m != t->m) return rm_fail(err, RMAS_E_ARG, "sequence %d begins with a sequence of another model", i);
-        RM_TRY(sequence_begin(&t->seq[i], t->m, prefix ? prefix[i] : NULL, err));
-    }
+    t->broken = false;
+    if (n_seq < 0) return rm_fail(err, RMAS_E_ARG, "a tape of %d sequences", n_seq);
+    for (int i = 0, seq; i < n_seq; i++) RM_TRY(rm_tape_add(t, prefix ? prefix[i] : NULL, &seq, err));
     return RMAS_OK;
 }
 
@@ -118,6 +126,7 @@ size_t rm_tape_bytes(const rm_tape *t) {
     size_t n = 0, attn = (size_t)(t->m->cfg.n_layer - rm_model_count_layers(t->m, RM_LAYER_LINEAR));
     for (int i = 0; i < t->n_seq; i++) {
         const rm_tape_seq *s = &t->seq[i];
+        if (!s->seq) continue;
         n += (size_t)s->cap * ((size_t)(t->m->cfg.n_layer + 1) * (size_t)t->m->cfg.d_model + attn * 2 * (size_t)rm_config_kv_dim(&t->m->cfg)) *
              sizeof(float);
         n += (size_t)s->cap_snap * (size_t)s->seq->n_linear * rm_seq_state_floats(t->m) * sizeof(float);
@@ -127,7 +136,7 @@ size_t rm_tape_bytes(const rm_tape *t) {
 }
 
 static rmas_status check_item(const rm_tape *t, int i, int seq, int n, uint8_t *seen, rmas_error *err) {
-    if (seq < 0 || seq >= t->n_seq) return rm_fail(err, RMAS_E_ARG, "item %d: sequence %d of %d", i, seq, t->n_seq);
+    if (seq < 0 || seq >= t->n_seq || !t->seq[seq].seq) return rm_fail(err, RMAS_E_ARG, "item %d: sequence %d of %d", i, seq, t->n_seq);
     if (n < 1) return rm_fail(err, RMAS_E_ARG, "item %d: %d rows", i, n);
     if (seen[seq]) return rm_fail(err, RMAS_E_ARG, "item %d: sequence %d comes twice", i, seq);
     seen[seq] = 1;
@@ -145,6 +154,7 @@ static rmas_status push(rm_tape *t, const rm_tape_rows *rows, int n_rows, rm_fee
     bool wanted = false;
     for (int i = 0; i < n_rows; i++) {
         RM_TRY(check_item(t, i, rows[i].seq, rows[i].n, seen, err));
+        if (t->seq[rows[i].seq].popped) return rm_fail(err, RMAS_E_ARG, "nothing can be pushed after a pop: begin again");
         RM_TRY(sequence_reserve(&t->seq[rows[i].seq], t->m, rows[i].n, err));
         feed[i] = (rm_feed){.seq = t->seq[rows[i].seq].seq, .n = rows[i].n, .tokens = rows[i].tokens, .embeds = rows[i].embeds};
         total += (size_t)rows[i].n;
@@ -159,7 +169,6 @@ static rmas_status push(rm_tape *t, const rm_tape_rows *rows, int n_rows, rm_fee
 
 rmas_status rm_tape_push(rm_tape *t, const rm_tape_rows *rows, int n_rows, rmas_error *err) {
     RM_TRY(usable(t, err));
-    if (t->popped) return rm_fail(err, RMAS_E_ARG, "nothing can be pushed after a pop: begin again");
     rm_feed *feed = rm_calloc((size_t)n_rows, sizeof *feed);
     uint8_t *seen = rm_calloc((size_t)t->n_seq, 1);
     float *hidden = NULL;
@@ -230,7 +239,7 @@ rmas_status rm_tape_pop(rm_tape *t, const rm_tape_grads *grads, int n_grads, rma
             st = rm_fail(err, RMAS_E_ARG, "%d rows are to be popped, sequence %d has %d", grads[i].n, grads[i].seq, s->seq->len - s->record.first);
     }
     if (st == RMAS_OK) {
-        t->popped = true;
+        for (int i = 0; i < n_grads; i++) t->seq[grads[i].seq].popped = true;
         st = pop(t, grads, n_grads, left, err);
         t->broken = st != RMAS_OK;
     }

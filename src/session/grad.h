@@ -27,9 +27,12 @@ typedef struct rm_tape rm_tape;
 rmas_status rm_tape_new(rm_tape **out, const rm_model *m, rmas_error *err);
 void rm_tape_free(rm_tape *t);
 
-/* Forgets everything (memory is kept where possible) and makes n_seq sequences, empty or clones of prefix[i] (prefix, or single
+/* Forgets everything (memory is kept where possible) and makes n_seq >= 0 sequences, empty or clones of prefix[i] (prefix, or single
  * ones, may be NULL). */
 rmas_status rm_tape_begin(rm_tape *t, int n_seq, const rm_seq *const *prefix, rmas_error *err);
+/* One more sequence, *seq its number; and giving back the memory of one that is not needed any more (its number is not used again). */
+rmas_status rm_tape_add(rm_tape *t, const rm_seq *prefix, int *seq, rmas_error *err);
+void rm_tape_drop(rm_tape *t, int seq);
 int rm_tape_len(const rm_tape *t, int seq); /* positions of a sequence, its prefix included */
 size_t rm_tape_bytes(const rm_tape *t); /* memory in use */
 

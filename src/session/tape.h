@@ -8,7 +8,8 @@
 enum { RM_POP_ROWS = 256 };
 
 typedef struct {
-    rm_seq *seq;
+    rm_seq *seq; /* NULL: dropped */
+    bool popped; /* nothing can be pushed any more */
     rm_record record;
     int cap, cap_snap; /* positions, states */
     float **x; /* [n_layer + 1] of [cap, d_model] */
@@ -46,7 +47,7 @@ struct rm_tape {
     rm_batch *batch;
     rm_tape_seq *seq;
     int n_seq;
-    bool popped, broken;
+    bool broken;
     rm_back back;
 };
 

@@ -407,10 +407,13 @@ static rmas_status enough_memory(outer *u, rmas_error *err) {
     }
     for (int e = 0; e < u->trainer.n; e++) links += rm_link_n_value(u->trainer.v[e].link) * (size_t)(u->o->rounds + 4) * sizeof(float);
     RM_TRY(rm_crew_memory(u->team, tape + kept + links, u->o->memory_limit, "less --max_length or --num_recursive_rounds, or smaller models", err));
+    size_t all = tape * (size_t)u->o->rounds + kept;
+    u->unrolls.keep = rm_crew_memory(u->team, 2 * all + links, u->o->memory_limit, "", NULL) == RMAS_OK;
+    if (!u->unrolls.keep) all = tape + kept;
     int64_t most = u->o->batch_size * u->o->grad_accum > (int64_t)u->n_held ? u->o->batch_size * u->o->grad_accum : (int64_t)u->n_held;
     u->group = 1;
     while (u->group < RM_UNROLL_MAX && u->group < most &&
-           rm_crew_memory(u->team, 2 * ((size_t)u->group + 1) * (tape + kept) + links, u->o->memory_limit, "", NULL) == RMAS_OK)
+           rm_crew_memory(u->team, 2 * ((size_t)u->group + 1) * all + links, u->o->memory_limit, "", NULL) == RMAS_OK)
         u->group++;
     return RMAS_OK;
 }

@@ -181,26 +181,41 @@ static rmas_status make_prefixes(const rm_unrolls *s, rm_unroll *const *u, int n
     return n_feed ? rm_batch_forward(rm_crew_batch(s->team, role), feed, n_feed, err) : RMAS_OK;
 }
 
+/* The tape of a role's model. */
+static rmas_status role_tape(rm_unrolls *s, int role, rm_tape **out, rmas_error *err) {
+    rm_tape **t = &s->tape[s->team->agent[role].same_as];
+    if (!*t) RM_TRY(rm_tape_new(t, rm_crew_model(s->team, role), err));
+    *out = *t;
+    return RMAS_OK;
+}
+
 /* Sequences of the last runs of some samples: their beginnings are there, the rest is to be fed. */
 typedef struct {
     sequence seq[RM_UNROLL_MAX];
-    rm_feed feed[RM_UNROLL_MAX];
+    rm_feed feed[RM_UNROLL_MAX]; /* seq NULL: it stands on the tape */
+    rm_tape *tape;
+    int on_tape[RM_UNROLL_MAX];
     size_t rows;
 } feeding;
 
-static rmas_status feeding_make(feeding *f, const rm_unrolls *s, rm_unroll *const *u, int n, rmas_error *err) {
+static rmas_status feeding_make(feeding *f, rm_unrolls *s, rm_unroll *const *u, int n, bool keep, rmas_error *err) {
     *f = (feeding){0};
+    if (keep) RM_TRY(role_tape(s, last_run(u[0])->role, &f->tape, err));
     RM_TRY(make_prefixes(s, u, n, err));
     for (int i = 0; i < n; i++) {
-        const rm_unroll_run *r = last_run(u[i]);
+        rm_unroll_run *r = last_run(u[i]);
+        const rm_seq *prefix = r->begin ? u[i]->prefix[r->role][r->feedback] : NULL;
         RM_TRY(build(s, r, 0, &f->seq[i], err));
         const float *embed = f->seq[i].embed;
         f->feed[i] = (rm_feed){.n = r->n - r->begin,
                                .tokens = f->seq[i].token + r->begin,
                                .embeds = embed ? embed + (size_t)r->begin * (size_t)width(s, r->role) : NULL};
         f->rows += (size_t)f->feed[i].n;
-        if (r->begin)
-            RM_TRY(rm_seq_clone(&f->feed[i].seq, u[i]->prefix[r->role][r->feedback], err));
+        if (f->tape) {
+            RM_TRY(rm_tape_add(f->tape, prefix, &r->tape, err));
+            f->on_tape[i] = r->tape;
+        } else if (prefix)
+            RM_TRY(rm_seq_clone(&f->feed[i].seq, prefix, err));
         else
             RM_TRY(rm_seq_new(&f->feed[i].seq, rm_crew_model(s->team, r->role), err));
     }
@@ -214,13 +229,28 @@ static void feeding_free(feeding *f) {
     }
 }
 
-static rmas_status teacher_forced(const rm_unrolls *s, rm_unroll *const *u, int n, int role, bool with_loss, bool gradients, rmas_error *err) {
+/* hidden: all rows that are fed, sample after sample. */
+static rmas_status feed_all(const rm_unrolls *s, const feeding *f, int n, int role, float *hidden, rmas_error *err) {
+    size_t d = (size_t)width(s, role), at = 0;
+    if (!f->tape) return rm_batch_forward_tap(rm_crew_batch(s->team, role), f->feed, n, &(rm_tap){.hidden = hidden}, err);
+    rm_tape_rows rows[RM_UNROLL_MAX];
+    for (int i = 0; i < n; at += (size_t)f->feed[i++].n * d)
+        rows[i] =
+            (rm_tape_rows){.seq = f->on_tape[i], .n = f->feed[i].n, .tokens = f->feed[i].tokens, .embeds = f->feed[i].embeds, .hidden = hidden + at};
+    return rm_tape_push(f->tape, rows, n, err);
+}
+
+/* Is there something to be trained before a run of the group? */
+static bool has_slots(rm_unroll *const *u) { return last_run(u[0])->stage->n_slot > 0; }
+
+static rmas_status teacher_forced(rm_unrolls *s, rm_unroll *const *u, int n, int role, bool with_loss, bool gradients, bool sends, rmas_error *err) {
     size_t d = (size_t)width(s, role), at = 0;
     feeding f;
-    rmas_status st = feeding_make(&f, s, u, n, err);
+    bool keep = s->keep && gradients && has_slots(u) && (sends || last_run(u[0])->weight > 0);
+    rmas_status st = feeding_make(&f, s, u, n, keep, err);
     float *hidden = st == RMAS_OK ? rm_array(f.rows * d + 1, sizeof(float)) : NULL;
     if (st == RMAS_OK && !hidden) st = no_memory(err);
-    if (st == RMAS_OK) st = rm_batch_forward_tap(rm_crew_batch(s->team, role), f.feed, n, &(rm_tap){.hidden = hidden}, err);
+    if (st == RMAS_OK) st = feed_all(s, &f, n, role, hidden, err);
     for (int i = 0; i < n && st == RMAS_OK; i++) {
         st = take_states(s, last_run(u[i]), hidden + at * d, f.seq[i].token, with_loss, gradients, err);
         at += (size_t)f.feed[i].n;
@@ -231,14 +261,14 @@ static rmas_status teacher_forced(const rm_unrolls *s, rm_unroll *const *u, int 
 }
 
 /* h_1 at the end of the prompt, e_t = I(h_t), h_(t+1) = H(e_t): all samples in step. */
-static rmas_status roll_out(const rm_unrolls *s, rm_unroll *const *u, int n, int role, rmas_error *err) {
+static rmas_status roll_out(rm_unrolls *s, rm_unroll *const *u, int n, int role, bool gradients, rmas_error *err) {
     size_t d = (size_t)width(s, role);
     int m = (int)s->o->latent_length;
-    rm_batch *b = rm_crew_batch(s->team, role);
     feeding f;
-    rmas_status st = feeding_make(&f, s, u, n, err);
+    rmas_status st = feeding_make(&f, s, u, n, s->keep && gradients && has_slots(u), err);
     float *h = rm_array((size_t)n * d, sizeof(float)), *e = rm_array((size_t)n * d, sizeof(float));
-    if (st == RMAS_OK && (!h || !e)) st = no_memory(err);
+    float *hidden = st == RMAS_OK ? rm_array((f.rows + (size_t)n) * d, sizeof(float)) : NULL;
+    if (st == RMAS_OK && (!h || !e || !hidden)) st = no_memory(err);
     for (int i = 0; i < n && st == RMAS_OK; i++) {
         rm_unroll_run *r = last_run(u[i]);
         r->rows = r->all_rows = m;
@@ -247,8 +277,9 @@ static rmas_status roll_out(const rm_unrolls *s, rm_unroll *const *u, int n, int
         if (!r->hidden || !r->inner) st = no_memory(err);
     }
     for (int t = 0; t < m && st == RMAS_OK; t++) {
-        st = rm_batch_forward(b, f.feed, n, err);
-        for (int i = 0; i < n && st == RMAS_OK; i++) memcpy(h + (size_t)i * d, rm_batch_hidden(b, i), d * sizeof(float));
+        size_t end = 0;
+        st = feed_all(s, &f, n, role, hidden, err);
+        for (int i = 0; i < n && st == RMAS_OK; i++) memcpy(h + (size_t)i * d, hidden + ((end += (size_t)f.feed[i].n) - 1) * d, d * sizeof(float));
         if (st == RMAS_OK) st = rm_link_apply(s->team->agent[role].inner, h, n, e, err);
         for (int i = 0; i < n && st == RMAS_OK; i++) {
             rm_unroll_run *r = last_run(u[i]);
@@ -259,6 +290,7 @@ static rmas_status roll_out(const rm_unrolls *s, rm_unroll *const *u, int n, int
     }
     rm_free(h);
     rm_free(e);
+    rm_free(hidden);
     feeding_free(&f);
     return st;
 }
@@ -289,7 +321,7 @@ static rmas_status new_run(const rm_unrolls *s, rm_unroll *u, int round, int rol
     rm_unroll_run *r = &u->run[u->n_run++];
     bool feedback = round > 0 && rm_train_has_feedback(&s->team->style, role);
     *r = (rm_unroll_run){
-        .round = round, .role = role, .feedback = feedback, .rollout = rollout, .stage = &u->sample->stage[role][feedback], .ce = NAN};
+        .round = round, .role = role, .feedback = feedback, .rollout = rollout, .stage = &u->sample->stage[role][feedback], .tape = -1, .ce = NAN};
     return measure(s, u, r, err);
 }
 
@@ -320,7 +352,7 @@ static rmas_status visit(rm_unrolls *s, int round, int role, bool gradients, rma
             RM_TRY(new_run(s, u[i], round, role, false, err));
             last_run(u[i])->weight = loss ? round_weight(o, round) : 0;
         }
-        RM_TRY(teacher_forced(s, u, n, role, loss, gradients, err));
+        RM_TRY(teacher_forced(s, u, n, role, loss, gradients, !rolls && !final, err));
         for (int i = 0; i < n && loss; i++) {
             const rm_unroll_run *r = last_run(u[i]);
             u[i]->ce[round] = r->ce;
@@ -341,7 +373,7 @@ static rmas_status visit(rm_unrolls *s, int round, int role, bool gradients, rma
     for (int i = 0; i < n && !rolls; i++)
         if (last_run(u[i])->rows == 0) snprintf(u[i]->skipped, sizeof u[i]->skipped, "%s has no assistant tokens", name);
     n = living(s, u);
-    if (n && rolls) RM_TRY(roll_out(s, u, n, role, err));
+    if (n && rolls) RM_TRY(roll_out(s, u, n, role, gradients, err));
     for (int i = 0; i < n; i++) RM_TRY(send(s, u[i], gradients, err));
     return RMAS_OK;
 }
@@ -349,6 +381,8 @@ static rmas_status visit(rm_unrolls *s, int round, int role, bool gradients, rma
 rmas_status rm_unrolls_forward(rm_unrolls *s, const rm_outer_sample *const *sample, int n, bool gradients, rmas_error *err) {
     for (int i = 0; i < s->n; i++) forget(s, &s->v[i]);
     s->n = n;
+    for (int r = 0; r < RM_TRAIN_ROLES; r++)
+        if (s->tape[r]) RM_TRY(rm_tape_begin(s->tape[r], 0, NULL, err));
     for (int i = 0; i < n; i++) {
         rm_unroll *u = &s->v[i];
         u->sample = sample[i];
@@ -367,6 +401,8 @@ rmas_status rm_unrolls_forward(rm_unrolls *s, const rm_outer_sample *const *samp
 typedef struct {
     const rm_unroll_run *run[RM_UNROLL_MAX];
     const rm_seq *prefix[RM_UNROLL_MAX]; /* NULL: none */
+    rm_tape *tape;
+    int on_tape[RM_UNROLL_MAX];
     int first[RM_UNROLL_MAX]; /* the first row in a slot: rows before it need no gradient */
     float *d_sent[RM_UNROLL_MAX]; /* gradient with respect to the states that were sent; NULL: none were */
     float *grad[RM_UNROLL_MAX]; /* rows from `first` on, and room for one step's rows behind them */
@@ -376,6 +412,7 @@ typedef struct {
 
 static void back_free(back *b) {
     for (int i = 0; i < b->n; i++) {
+        if (b->tape && b->on_tape[i] >= 0) rm_tape_drop(b->tape, b->on_tape[i]);
         rm_free(b->d_sent[i]);
         rm_free(b->grad[i]);
         sequence_free(&b->seq[i]);
@@ -426,31 +463,33 @@ static rmas_status through_links(const rm_unrolls *s, const rm_unroll *u, const 
     return st;
 }
 
-/* The runs on a tape, pushed whole; extra: rows of fed embeddings after the prompt. */
-static rmas_status push_all(rm_unrolls *s, back *b, int extra, rm_tape **out, rmas_error *err) {
-    int role = b->run[0]->role, owner = s->team->agent[role].same_as;
+/* The runs on their tape; what is not there yet is pushed whole. extra: rows of fed embeddings after the prompt. */
+static rmas_status on_tape(rm_unrolls *s, back *b, int extra, rmas_error *err) {
+    int role = b->run[0]->role, n_rows = 0;
     size_t d = (size_t)width(s, role);
     rm_tape_rows rows[RM_UNROLL_MAX];
-    if (!s->tape[owner]) RM_TRY(rm_tape_new(&s->tape[owner], rm_crew_model(s->team, role), err));
-    *out = s->tape[owner];
-    RM_TRY(rm_tape_begin(*out, b->n, b->prefix, err));
+    RM_TRY(role_tape(s, role, &b->tape, err));
+    for (int i = 0; i < b->n; i++) b->on_tape[i] = b->run[i]->tape;
     for (int i = 0; i < b->n; i++) {
         const rm_unroll_run *r = b->run[i];
-        RM_TRY(build(s, r, extra, &b->seq[i], err));
-        if (extra) memcpy(b->seq[i].embed + (size_t)r->n * d, r->inner, (size_t)extra * d * sizeof(float));
         b->grad[i] = rm_calloc((size_t)(r->n - b->first[i] + extra + 1) * d, sizeof(float));
         if (!b->grad[i]) return no_memory(err);
-        rows[i] = (rm_tape_rows){
-            .seq = i, .n = r->n + extra - r->begin, .tokens = b->seq[i].token + r->begin, .embeds = b->seq[i].embed + (size_t)r->begin * d};
+        if (r->tape >= 0) continue;
+        RM_TRY(build(s, r, extra, &b->seq[i], err));
+        if (extra) memcpy(b->seq[i].embed + (size_t)r->n * d, r->inner, (size_t)extra * d * sizeof(float));
+        RM_TRY(rm_tape_add(b->tape, b->prefix[i], &b->on_tape[i], err));
+        rows[n_rows++] = (rm_tape_rows){.seq = b->on_tape[i],
+                                        .n = r->n + extra - r->begin,
+                                        .tokens = b->seq[i].token + r->begin,
+                                        .embeds = b->seq[i].embed + (size_t)r->begin * d};
     }
-    return rm_tape_push(*out, rows, b->n, err);
+    return n_rows ? rm_tape_push(b->tape, rows, n_rows, err) : RMAS_OK;
 }
 
 static rmas_status backward_text(rm_unrolls *s, back *b, rmas_error *err) {
     size_t d = (size_t)width(s, b->run[0]->role);
-    rm_tape *tape = NULL;
     rm_tape_grads pop[RM_UNROLL_MAX];
-    RM_TRY(push_all(s, b, 0, &tape, err));
+    RM_TRY(on_tape(s, b, 0, err));
     for (int i = 0; i < b->n; i++) {
         const rm_unroll_run *r = b->run[i];
         float *g = b->grad[i];
@@ -462,9 +501,9 @@ static rmas_status backward_text(rm_unrolls *s, back *b, rmas_error *err) {
             float *to = g + (size_t)(r->ce_at + k - first) * d;
             for (size_t c = 0; c < d; c++) to[c] += r->d_ce[(size_t)k * d + c];
         }
-        pop[i] = (rm_tape_grads){.seq = i, .n = r->n - first, .d_hidden = g, .d_embeds = g};
+        pop[i] = (rm_tape_grads){.seq = b->on_tape[i], .n = r->n - first, .d_hidden = g, .d_embeds = g};
     }
-    RM_TRY(rm_tape_pop(tape, pop, b->n, err));
+    RM_TRY(rm_tape_pop(b->tape, pop, b->n, err));
     for (int i = 0; i < b->n; i++) to_messages(b->run[i], b->grad[i], b->first[i], d);
     return RMAS_OK;
 }
@@ -488,17 +527,18 @@ static rmas_status into_state(const rm_unrolls *s, back *b, int t, float *work, 
 static rmas_status backward_rollout(rm_unrolls *s, back *b, rmas_error *err) {
     size_t d = (size_t)width(s, b->run[0]->role);
     int m = b->run[0]->rows, waiting = 0; /* rows at the end whose gradient is known and that are not popped yet */
-    rm_tape *tape = NULL;
     rm_tape_grads pop[RM_UNROLL_MAX];
     float *work = rm_array(3 * (size_t)b->n * d, sizeof(float));
-    rmas_status st = work ? push_all(s, b, m - 1, &tape, err) : no_memory(err);
+    rmas_status st = work ? on_tape(s, b, m - 1, err) : no_memory(err);
     for (int t = m - 1; t >= 1 && st == RMAS_OK; t--) {
         waiting++;
         if (s->o->truncate > 0 && t % s->o->truncate == 0) continue; /* e_t is a constant: nothing to put in before it */
         for (int i = 0; i < b->n; i++)
-            pop[i] = (rm_tape_grads){
-                .seq = i, .n = waiting, .d_hidden = b->d_sent[i] + (size_t)t * d, .d_embeds = b->grad[i] + (size_t)(b->run[i]->n - b->first[i]) * d};
-        st = rm_tape_pop(tape, pop, b->n, err);
+            pop[i] = (rm_tape_grads){.seq = b->on_tape[i],
+                                     .n = waiting,
+                                     .d_hidden = b->d_sent[i] + (size_t)t * d,
+                                     .d_embeds = b->grad[i] + (size_t)(b->run[i]->n - b->first[i]) * d};
+        st = rm_tape_pop(b->tape, pop, b->n, err);
         if (st == RMAS_OK) st = into_state(s, b, t, work, err);
         waiting = 0;
     }
@@ -506,9 +546,9 @@ static rmas_status backward_rollout(rm_unrolls *s, back *b, rmas_error *err) {
         int n = b->run[i]->n - b->first[i];
         memset(b->grad[i], 0, (size_t)n * d * sizeof(float));
         memcpy(b->grad[i] + (size_t)(n - 1) * d, b->d_sent[i], (size_t)(waiting + 1) * d * sizeof(float));
-        pop[i] = (rm_tape_grads){.seq = i, .n = n + waiting, .d_hidden = b->grad[i], .d_embeds = b->grad[i]};
+        pop[i] = (rm_tape_grads){.seq = b->on_tape[i], .n = n + waiting, .d_hidden = b->grad[i], .d_embeds = b->grad[i]};
     }
-    if (st == RMAS_OK) st = rm_tape_pop(tape, pop, b->n, err);
+    if (st == RMAS_OK) st = rm_tape_pop(b->tape, pop, b->n, err);
     for (int i = 0; i < b->n && st == RMAS_OK; i++) to_messages(b->run[i], b->grad[i], b->first[i], d);
     rm_free(work);
     return st;

@@ -23,6 +23,7 @@ typedef struct {
     int round, role; /* round from 0 */
     bool feedback, rollout; /* rollout: after the prompt; otherwise a teacher-forced pass */
     const rm_train_stage *stage;
+    int tape; /* its sequence on the role's tape, -1: none, it is run again in the backward pass */
     int begin; /* rows before the first slot that come from the sample's common beginning */
     int n, cut, prompt, n_label; /* rows of the sequence (a rollout's own steps not counted), rows cut on the left, prompt rows left */
     int slot_at[RM_TRAIN_ROLES], slot_rows[RM_TRAIN_ROLES]; /* after the cut; at is counted with cut rows as if they were there, minus cut */
@@ -54,6 +55,7 @@ typedef struct {
     rm_trainer *trainer; /* links in the order of the style's edges */
     rm_tape *tape[RM_TRAIN_ROLES]; /* by role; made when needed, shared like models */
     rm_unroll v[RM_UNROLL_MAX];
+    bool keep; /* what the backward pass needs of the models is kept in the forward pass: faster, but memory for all rounds */
     int n; /* samples of the last forward pass */
 } rm_unrolls;
 
