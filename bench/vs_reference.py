@@ -13,7 +13,8 @@ cache between latent steps.
 One thread and processor time by default: a busy machine then changes little. The reference's steps are measured at --steps lengths between
 the prompt's and the last (1: the middle one, as the cost grows evenly) and multiplied; stages of one agent whose prompts have equal lengths are measured once; a step of generate() is the
 difference between 3 and 11 tokens, times the tokens of the longest answer that rmas wrote (a batch runs until its last row ends).
-Every part that was measured is kept in --work and not measured again; --only NAME measures one part: prompts, gguf, bf16, or a stage.
+Every part that was measured is kept in --work and not measured again; --only NAME measures one part: prompts, a stage, gguf-load, gguf-latent, gguf-whole,
+bf16-load ...
 """
 import argparse
 import json
@@ -139,14 +140,16 @@ class Bench:
                 stages.setdefault(i, {"role": s["role"], "kind": s["kind"], "round": s["round"], "prompts": []})["prompts"].append((s["ids"], rows))
         return list(stages.values())
 
-    def ours(self, *flags):
-        results = self.a.work / "answers.jsonl"
-        results.unlink(missing_ok=True)
-        out = {"load": min(self.rmas(*flags, n=1, latent=1, rounds=1) for _ in range(2)), "latent": self.rmas(*flags),
-               "whole": self.rmas(*flags, "--result_jsonl", results, tokens=self.a.max_new_tokens)}
-        rows = [json.loads(line) for line in results.read_text().splitlines()]
-        out["tokens"] = [r["n_tokens"] for r in rows if "sample_idx" in r]
-        return out
+    def ours(self, name, *flags):
+        def whole():
+            results = self.a.work / "answers.jsonl"
+            results.unlink(missing_ok=True)
+            took = self.rmas(*flags, "--result_jsonl", results, tokens=self.a.max_new_tokens)
+            rows = [json.loads(line) for line in results.read_text().splitlines()]
+            return {"took": took, "tokens": [r["n_tokens"] for r in rows if "sample_idx" in r]}
+        parts = (self.kept(f"{name}-load", lambda: self.rmas(*flags, n=1, latent=1, rounds=1)), self.kept(f"{name}-latent", lambda: self.rmas(*flags)),
+                 self.kept(f"{name}-whole", whole))
+        return dict(zip(("load", "latent", "whole", "tokens"), (*parts[:2], parts[2]["took"], parts[2]["tokens"]))) if all(parts) else None
 
     def stage(self, s):
         spec = dict(s, dir=self.hf[s["role"]], threads=self.a.threads, latent=self.a.latent, steps=self.a.steps)
@@ -160,9 +163,9 @@ class Bench:
         for s in stages or []:
             lengths = sum(len(p) for pieces, _ in s["prompts"] for p in pieces)
             ref.append(self.kept(f"{s['role']}-{s['kind']}-{lengths}", lambda s=s: self.stage(s)))
-        gguf = self.kept("gguf", self.ours)
+        gguf = self.ours("gguf")
         over = [f for role in self.hf for f in ("--ckpt_override", f"{role}={self.hf[role]}")]
-        bf16 = self.kept("bf16", lambda: self.ours(*over))
+        bf16 = self.ours("bf16", *over)
         if self.a.only is None:
             self.report(stages, ref, gguf, bf16)
 
