@@ -293,6 +293,19 @@ static json_t *agent_facts(const rm_system *s, const rm_files *f, int i, system_
     return a;
 }
 
+/* Between rounds every question keeps the part of each agent's prompt that will come again: about half (system/memory.c). */
+static json_int_t kept_states(const json_t *agents) {
+    json_int_t n = 0;
+    size_t i, k;
+    json_t *a, *b;
+    json_array_foreach(agents, i, a) {
+        const json_t *own = a, *shared = json_object_get(a, "shared_with");
+        json_array_foreach(agents, k, b) if (shared && json_equal(json_object_get(b, "role"), shared)) own = b;
+        n += json_integer_value(json_object_get(json_object_get(json_object_get(own, "model"), "memory"), "cache")) / 2;
+    }
+    return n;
+}
+
 static rmas_status inspect_system(json_t **out, const char *name, const rm_inspect_options *opt, rmas_error *err) {
     rm_system *s;
     rm_files f = {0};
@@ -315,6 +328,7 @@ static rmas_status inspect_system(json_t **out, const char *name, const rm_inspe
         json_object_set_new(l, "feedback", json_boolean(s->edge[i].feedback));
         json_array_append_new(links, l);
     }
+    total.cache += kept_states(agents);
     json_object_set_new(o, "agents", agents);
     json_object_set_new(o, "outer_links", links);
     if (located)

@@ -6,14 +6,14 @@
 #include "tensor/profile.h"
 #include "util/mem.h"
 
-enum { PASS_ROWS = 512 };
+enum { PASS_ROWS = 512, LOOKED_UP = 256 /* embeddings, until the pages that they touched are given back */ };
 
 struct rm_batch {
     const rm_model *m;
     rm_work work;
     float *hidden, *logits, *rows; /* [cap_feed, d_model], [cap_logits, n_vocab], [cap_rows, d_model] */
     int *logit_of; /* [cap_feed] row of logits, -1: none */
-    int cap_feed, cap_logits, cap_rows, n_feed;
+    int cap_feed, cap_logits, cap_rows, n_feed, n_looked_up;
 };
 
 size_t rm_batch_bytes(const rm_config *c, int n_row, int n_feed) {
@@ -103,12 +103,16 @@ static rmas_status embed(rm_batch *b, const rm_feed *feed, int first, int done, 
         const rm_feed *f = &feed[first];
         float *x = b->work.x + (size_t)r->row * d;
         for (int k = done; k < done + r->n; k++, x += d)
-            if (f->tokens && f->tokens[k] >= 0)
+            if (f->tokens && f->tokens[k] >= 0) {
                 RM_TRY(rm_model_embed(b->m, f->tokens + k, 1, x, err));
-            else
+                b->n_looked_up++;
+            } else
                 memcpy(x, f->embeds + (size_t)k * d, d * sizeof *x);
     }
-    rm_model_embed_done(b->m);
+    if (b->n_looked_up >= LOOKED_UP) {
+        rm_model_embed_done(b->m);
+        b->n_looked_up = 0;
+    }
     return RMAS_OK;
 }
 
