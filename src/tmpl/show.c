@@ -8,6 +8,8 @@
 #include "text.h"
 #include "util/mem.h"
 
+enum { SHOW_DOUBLE_STEPS = 256 }; /* it may try 17 lengths: as much work as so many steps */
+
 /* The shortest digits that read back as f, laid out as Python does. */
 void rm_tmpl_show_double(double f, rm_strbuf *out) {
     if (isnan(f)) return rm_strbuf_puts(out, "nan");
@@ -92,7 +94,8 @@ static bool repr_dict(rm_run *r, const rm_pair *v, uint32_t n, rm_strbuf *out) {
 bool rm_tmpl_repr(rm_run *r, const rm_val *v, rm_strbuf *out) {
     static const char *const views[] = {"dict_keys(", "dict_values(", "dict_items("};
     bool ok = true;
-    if (!rm_tmpl_charge(r, 1 + (v->kind == V_STR ? v->n / 16 : 0)) || !rm_tmpl_enter(r)) return false;
+    size_t cost = v->kind == V_STR ? v->n / 16 : v->kind == V_FLOAT ? SHOW_DOUBLE_STEPS : 0;
+    if (!rm_tmpl_charge(r, 1 + cost) || !rm_tmpl_enter(r)) return false;
     if (out->n > RM_MAX_OUTPUT) return rm_tmpl_fail(r, "a text grows beyond %d bytes", RM_MAX_OUTPUT);
     switch (v->kind) {
     case V_UNDEF: rm_strbuf_puts(out, "Undefined"); break;
@@ -261,7 +264,8 @@ static bool dump_items(rm_run *r, const rm_val *v, const rm_dump_style *s, int l
 
 bool rm_tmpl_dump(rm_run *r, const rm_val *v, const rm_dump_style *s, int level, rm_strbuf *out) {
     bool ok = true;
-    if (!rm_tmpl_charge(r, 1 + (v->kind == V_STR ? v->n / 16 : 0)) || !rm_tmpl_enter(r)) return false;
+    size_t cost = v->kind == V_STR ? v->n / 16 : v->kind == V_FLOAT ? SHOW_DOUBLE_STEPS : 0;
+    if (!rm_tmpl_charge(r, 1 + cost) || !rm_tmpl_enter(r)) return false;
     if (out->n > RM_MAX_OUTPUT) return rm_tmpl_fail(r, "a text grows beyond %d bytes", RM_MAX_OUTPUT);
     switch (v->kind) {
     case V_NONE: rm_strbuf_puts(out, "null"); break;

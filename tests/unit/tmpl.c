@@ -154,6 +154,8 @@ static void hostile(void **state) {
         "{{ '{:2000000000}'.format(1) }}",
         "{{ ('x\n' * 1000000)|indent('y' * 1000000) }}",
         "{{ [1]|tojson(indent=1000000000) }}",
+        "{% for i in range(100000) %}{{ range(1000)|list|join('', 1.2345678901234567e-300) }}{% endfor %}",
+        "{% for i in range(100000) %}{% for j in range(1000) %}{{ [1.2345678901234567e-300]|tojson }}{% endfor %}{% endfor %}",
         "{% set x %}{% for i in range(100000) %}{{ 'a' * 10000 }}{% endfor %}{% endset %}",
         "{% for i in range(100000) %}{{ 'a' * 10000 }}{% endfor %}",
         "{% for i in range(100000) %}{{ range(100000)|sort|unique|list }}{% endfor %}",
