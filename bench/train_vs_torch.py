@@ -1,0 +1,230 @@
+#!/usr/bin/env python3
+"""One step of `rmas train outer --recipe reference` beside PyTorch autograd on the same rows: time, peak memory, losses.
+
+    bench/train_vs_torch.py --system systems/nano-sequential --data rows.jsonl [--rounds 2] [--batch 4] [--steps 2] [--threads 2] [--dtypes bf16 f32]
+
+Needs torch, transformers, accelerate, gguf, safetensors, and the system's models (GGUF) in RMAS_MODELS or where the system names them. Rows:
+tools/make_word_problems.py, or anything docs/TRAINING.md describes. The PyTorch side is the reference's step (teacher-forced stages with gold states,
+all rounds in one graph, one sample at a time) on transformers models with the dequantised weights of the same files; it is given what costs it
+least: links on the rows that are sent only, logits of the labelled rows only. Inner links are random, the same on both sides, outer links too.
+Each side runs in processes of its own, in turns; a step's time is that of the later steps (loading and the first step do not count), the memory is
+the peak of the whole process. "cpu" is processor time, of use on a busy machine.
+"""
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+EDGES = {"sequential": {"outer_12": (0, 1), "outer_23": (1, 2), "outer_31": (2, 0)}, "distillation": {"outer_el": (0, 1), "outer_le": (1, 0)}}
+MAX_LATENT = 80
+
+
+# ---------------------------------------------------------------------------------------------- the PyTorch side
+
+
+def make_modules():
+    import torch
+    from torch import nn
+    from torch.nn.functional import gelu
+
+    class Inner(nn.Module):
+        def __init__(self, d):
+            super().__init__()
+            self.pre_ln, self.post_ln, self.proj1, self.proj2 = nn.LayerNorm(d), nn.LayerNorm(d), nn.Linear(d, d), nn.Linear(d, d)
+
+        def forward(self, x):
+            return self.post_ln(x + self.proj2(gelu(self.proj1(self.pre_ln(x)))))
+
+    class Outer(nn.Module):
+        def __init__(self, i, o):
+            super().__init__()
+            self.ln_source, self.ln_target = nn.LayerNorm(i), nn.LayerNorm(o)
+            self.proj1, self.proj2, self.residual_proj = nn.Linear(i, 2 * o), nn.Linear(2 * o, o), nn.Linear(i, o)
+
+        def forward(self, x):
+            return self.ln_target(self.proj2(gelu(self.proj1(self.ln_source(x)))) + self.residual_proj(x))
+
+    return torch, Inner, Outer
+
+
+class Team:
+    """The reference's outer training step."""
+
+    def __init__(self, job):
+        torch, Inner, Outer = make_modules()
+        from safetensors.torch import load_file
+        from transformers import AutoModelForCausalLM
+        self.torch, self.job = torch, job
+        torch.set_num_threads(job["threads"])
+        torch.manual_seed(0)
+        self.dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[job["dtype"]]
+        models = {}
+        for path in job["models"]:
+            if path not in models:
+                p = Path(path)
+                m = AutoModelForCausalLM.from_pretrained(p.parent, gguf_file=p.name, dtype=self.dtype).eval().requires_grad_(False)
+                if job["checkpointing"]:
+                    m.gradient_checkpointing_enable({"use_reentrant": False})
+                    m.train()  # transformers checkpoints in training mode only; these models have no dropout
+                models[path] = m
+        self.models = [models[p] for p in job["models"]]
+        self.width = [m.config.hidden_size for m in self.models]
+        self.inner = [Inner(d).to(self.dtype).requires_grad_(False) for d in self.width]
+        for link, file in zip(self.inner, job["inner"]):
+            link.load_state_dict(load_file(file))
+        init, self.outer = load_file(job["init"]), {}
+        for key, (a, b) in job["edges"].items():
+            self.outer[key] = Outer(self.width[a], self.width[b])
+            self.outer[key].load_state_dict({n: init[f"param.{key}.{n}"] for n in self.outer[key].state_dict()})
+            self.outer[key].to(self.dtype)
+        self.params = [p for l in self.outer.values() for p in l.parameters()]
+        self.optimiser = torch.optim.AdamW(self.params, lr=5e-4, betas=(0.9, 0.95), weight_decay=0.0)
+
+    def stage(self, role, stage, messages, grad):
+        torch, model = self.torch, self.models[role]
+        embed, rows, ids, prompt = model.get_input_embeddings(), [], [], 0
+        for k, piece in enumerate(stage["pieces"]):
+            rows.append(embed(torch.tensor(piece, dtype=torch.long)))
+            ids += piece
+            prompt += len(stage["prompt_pieces"][k])
+            if k < len(messages):
+                rows.append(messages[k])
+                ids += [-100] * len(messages[k])
+                prompt += len(messages[k])
+        with torch.set_grad_enabled(grad):
+            hidden = model.model(inputs_embeds=torch.cat(rows)[None], use_cache=False).last_hidden_state[0]
+        return hidden, prompt, ids
+
+    def loss(self, sample):
+        torch, names, last, sent, ce = self.torch, self.job["roles"], len(self.job["roles"]) - 1, {}, []
+        for round_ in range(self.job["rounds"]):
+            for role, name in enumerate(names):
+                stage = sample["stages"].get(f"{name}/feedback" if round_ > 0 else name) or sample["stages"][name]
+                messages = [sent[names.index(s), role] for s in stage["slots"]]
+                hidden, prompt, ids = self.stage(role, stage, messages, bool(messages))
+                if role == last:
+                    logits = self.models[role].lm_head(hidden[prompt - 1:len(ids) - 1])
+                    ce.append(torch.nn.functional.cross_entropy(logits.float(), torch.tensor(ids[prompt:])))
+                    if round_ == self.job["rounds"] - 1:
+                        break
+                inner = self.inner[role](hidden[prompt:][:MAX_LATENT])
+                for key, (a, b) in self.job["edges"].items():
+                    if a == role:
+                        sent[a, b] = self.outer[key](inner).to(self.dtype)
+        return ce
+
+    def step(self, samples):
+        self.optimiser.zero_grad()
+        out = []
+        for sample in samples:
+            ce = self.loss(sample)
+            (ce[-1] / len(samples)).backward()
+            out.append([float(c.detach()) for c in ce])
+        self.torch.nn.utils.clip_grad_norm_(self.params, 1.0)
+        self.optimiser.step()
+        return out
+
+
+def worker(job):
+    team = Team(job)
+    losses, wall, cpu = [], [], []
+    for i, rows in enumerate(job["batches"]):
+        for g in team.optimiser.param_groups:
+            g["lr"] = 5e-4 * min(1, i / 10)  # the warm-up of both sides
+        t, c = time.monotonic(), time.process_time()
+        losses.append(team.step(rows))
+        wall.append(time.monotonic() - t)
+        cpu.append(time.process_time() - c)
+    print(json.dumps({"wall": statistics.mean(wall[1:]), "cpu": statistics.mean(cpu[1:]), "ce": losses, "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+
+
+# ---------------------------------------------------------------------------------------------- both
+
+
+def spent(cmd):
+    """Wall time, processor time and peak memory (MiB) of a command."""
+    t = time.monotonic()
+    child = subprocess.Popen([str(c) for c in cmd], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    text = child.stderr.read().decode()
+    _, status, usage = os.wait4(child.pid, 0)
+    if status:
+        raise SystemExit(f"{' '.join(map(str, cmd))}\n{text}")
+    return time.monotonic() - t, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def main():
+    if sys.argv[1:2] == ["--worker"]:
+        return worker(json.loads(Path(sys.argv[2]).read_text()))
+    p = argparse.ArgumentParser()
+    p.add_argument("--rmas", type=Path, default=ROOT / "build" / "rmas")
+    p.add_argument("--system", type=Path, default=ROOT / "systems" / "nano-sequential")
+    p.add_argument("--data", type=Path, required=True)
+    p.add_argument("--rounds", type=int, default=2)
+    p.add_argument("--batch", type=int, default=4)
+    p.add_argument("--steps", type=int, default=2)
+    p.add_argument("--threads", type=int, default=2)
+    p.add_argument("--dtypes", nargs="*", default=["bf16", "f32"])
+    p.add_argument("--checkpointing", nargs="+", type=int, default=[0, 1])
+    p.add_argument("--rmas_dtypes", nargs="*", default=["native", "f32"])
+    a = p.parse_args()
+    torch, Inner, _ = make_modules()
+    from safetensors.torch import save_file
+    manifest = json.loads((a.system / "system.json").read_text())
+    folder, roles = os.environ.get("RMAS_MODELS"), list(manifest["agents"])
+    models = [next(str(f) for f in (a.system / m, Path(folder or ".") / m) if f.exists()) for m in (manifest["agents"][r]["model"] for r in roles)]
+    edges = EDGES[manifest["style"].split("_")[0]]
+    work = Path(tempfile.mkdtemp())
+    flags = ["train", "outer", "--system", a.system, "--data", a.data, "--recipe", "reference", "--shuffle", "0", "--batch_size", a.batch, "--num_recursive_rounds", a.rounds,
+             "--threads", a.threads]
+    spent([a.rmas, *flags, "--probe", work / "probe", "--max_steps", "0"])
+    samples = [json.loads(line) for line in (work / "probe" / "samples.jsonl").read_text().splitlines()]
+    torch.manual_seed(1)
+    from gguf import GGUFReader
+    for r, m in zip(roles, models):
+        d = next(int(f.parts[-1][0]) for k, f in GGUFReader(m).fields.items() if k.endswith(".embedding_length"))
+        save_file(Inner(d).state_dict(), work / f"{r}.safetensors")
+        flags += ["--ckpt_override", f"{r}/inner={work / r}.safetensors"]
+    first = samples[:a.batch]
+    rows = [sum(len(x) for x in s["stages"][r]["pieces"]) + MAX_LATENT * len(s["stages"][r]["slots"]) for s in first for r in roles]
+    print(f"{a.system.name}, {a.rounds} rounds, {a.batch} rows a step, up to {min(rows)} to {max(rows)} positions a stage, {a.threads} threads\n", flush=True)
+    print(f"| | s per step | cpu s | peak MiB | losses of the last round, steps 1 to {a.steps + 1} |\n|---|---|---|---|---|", flush=True)
+
+    def show(name, wall, cpu, peak, ce):
+        means = [statistics.mean(row[-1] for row in step) for step in ce]
+        print(f"| {name} | {wall:.2f} | {cpu:.2f} | {peak:.0f} | {' '.join(f'{m:.4f}' for m in means)} |", flush=True)
+        return wall, cpu, peak
+
+    ours, theirs = {}, {}
+    for dtype in a.rmas_dtypes:
+        run = {}
+        for steps in (1, 1 + a.steps):
+            save = work / f"{dtype}{steps}"
+            run[steps] = spent([a.rmas, *flags, "--dtype", dtype, "--save_dir", save, "--max_steps", steps])
+        log = [json.loads(line) for line in (save / "log.jsonl").read_text().splitlines()]
+        one, all_ = run[1], run[1 + a.steps]
+        ours[dtype] = show(f"rmas {dtype}", (all_[0] - one[0]) / a.steps, (all_[1] - one[1]) / a.steps, all_[2], [l["ce"] for l in log])
+    for dtype in a.dtypes:
+        for checkpointing in a.checkpointing:
+            job = {"threads": a.threads, "dtype": dtype, "checkpointing": checkpointing, "models": models, "roles": roles, "edges": edges, "rounds": a.rounds,
+                   "inner": [str(work / f"{r}.safetensors") for r in roles], "init": str(work / "probe" / "init.safetensors"),
+                   "batches": [samples[i * a.batch:(i + 1) * a.batch] for i in range(1 + a.steps)]}
+            (work / "job.json").write_text(json.dumps(job))
+            out = subprocess.run([sys.executable, __file__, "--worker", work / "job.json"], check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
+            r = json.loads(out.splitlines()[-1])
+            name = f"torch {dtype}, checkpointing {'on' if checkpointing else 'off'}"
+            theirs[name] = show(name, r["wall"], r["cpu"], r["peak"], r["ce"])
+    print("\n| | times as fast as | by cpu time | share of its peak memory |\n|---|---|---|---|")
+    for dtype, (wall, cpu, peak) in ours.items():
+        for name, (w, c, m) in theirs.items():
+            print(f"| rmas {dtype} : {name} | {w / wall:.1f} | {c / cpu:.1f} | {peak / m:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
