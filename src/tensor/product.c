@@ -66,7 +66,7 @@ static void bf16_outputs(const product *p, const slice *s, int o, int n) {
 /* ---- 8 bits ------------------------------------------------------------------------------------------------------------------ */
 
 /* Expanded weights of 32 blocks stay in the first cache; the next ones are fetched during the products of so many tiles. */
-enum { BLOCKS_AT_ONCE = 32, AHEAD_TILES = 4, AHEAD_ONE = 1536 /* bytes */ };
+enum { BLOCKS_AT_ONCE = 32, AHEAD_TILES = 4, AHEAD_ONE = 6144 /* bytes */ };
 
 /* Rows are cut into n_tile nearly equal tiles. */
 enum { SEGMENT = 1024 }; /* inputs that are quantised in one piece, if there are several rows */
