@@ -40,8 +40,8 @@ bool rm_tmpl_undefined(rm_run *r, const rm_val *v) {
 }
 
 bool rm_tmpl_charge(rm_run *r, size_t steps) {
-    if (steps > RM_MAX_STEPS || (r->steps += (long)steps) > RM_MAX_STEPS)
-        return rm_tmpl_fail_code(r, RMAS_E_FULL, "the template takes more than %d steps: it loops without end or is hostile", RM_MAX_STEPS);
+    if (steps > RM_TMPL_MAX_STEPS || (r->steps += (long)steps) > RM_TMPL_MAX_STEPS)
+        return rm_tmpl_fail_code(r, RMAS_E_FULL, "the template takes more than %d steps: it loops without end or is hostile", RM_TMPL_MAX_STEPS);
     return true;
 }
 

@@ -36,8 +36,12 @@ typedef struct rm_run {
     rmas_error *err;
 } rm_run;
 
-/* Ample for real chats (a long one takes some 10^5 steps), and reached within a second or two by a hostile template. */
-enum { RM_MAX_STEPS = 20000000, RM_MAX_DEPTH = 1000, RM_MAX_OUTPUT = 64 << 20, RM_MAX_MEMORY = 256 << 20, RM_MAX_RANGE = 100000 };
+/* Ample for real chats (a long one takes some 10^5 steps), and reached within a second or two by a hostile template. Fuzzing takes fewer
+ * steps: else it spends its time at the limit. */
+#ifndef RM_TMPL_MAX_STEPS
+#define RM_TMPL_MAX_STEPS 20000000
+#endif
+enum { RM_MAX_DEPTH = 1000, RM_MAX_OUTPUT = 64 << 20, RM_MAX_MEMORY = 256 << 20, RM_MAX_RANGE = 100000 };
 
 bool rm_tmpl_fail(rm_run *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 bool rm_tmpl_fail_code(rm_run *r, rmas_status code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
