@@ -132,7 +132,18 @@ class Team:
         return out
 
 
+def make_inner(files):
+    """Random inner links [(width, file)], in a process of its own: a child's peak memory counts that of its parent at the fork."""
+    torch, Inner, _ = make_modules()
+    from safetensors.torch import save_file
+    torch.manual_seed(1)
+    for width, file in files:
+        save_file(Inner(width).state_dict(), file)
+
+
 def worker(job):
+    if isinstance(job, list):
+        return make_inner(job)
     team = Team(job)
     losses, wall, cpu = [], [], []
     for i, rows in enumerate(job["batches"]):
@@ -174,8 +185,6 @@ def main():
     p.add_argument("--checkpointing", nargs="+", type=int, default=[0, 1])
     p.add_argument("--rmas_dtypes", nargs="*", default=["native", "f32"])
     a = p.parse_args()
-    torch, Inner, _ = make_modules()
-    from safetensors.torch import save_file
     manifest = json.loads((a.system / "system.json").read_text())
     folder, roles = os.environ.get("RMAS_MODELS"), list(manifest["agents"])
     models = [next(str(f) for f in (a.system / m, Path(folder or ".") / m) if f.exists()) for m in (manifest["agents"][r]["model"] for r in roles)]
@@ -185,12 +194,14 @@ def main():
              "--threads", a.threads]
     spent([a.rmas, *flags, "--probe", work / "probe", "--max_steps", "0"])
     samples = [json.loads(line) for line in (work / "probe" / "samples.jsonl").read_text().splitlines()]
-    torch.manual_seed(1)
     from gguf import GGUFReader
+    inner = []
     for r, m in zip(roles, models):
-        d = next(int(f.parts[-1][0]) for k, f in GGUFReader(m).fields.items() if k.endswith(".embedding_length"))
-        save_file(Inner(d).state_dict(), work / f"{r}.safetensors")
-        flags += ["--ckpt_override", f"{r}/inner={work / r}.safetensors"]
+        width = next(int(f.parts[-1][0]) for k, f in GGUFReader(m).fields.items() if k.endswith(".embedding_length"))
+        inner.append((width, str(work / f"{r}.safetensors")))
+        flags += ["--ckpt_override", f"{r}/inner={inner[-1][1]}"]
+    (work / "inner.json").write_text(json.dumps(inner))
+    subprocess.run([sys.executable, __file__, "--worker", work / "inner.json"], check=True)
     first = samples[:a.batch]
     rows = [sum(len(x) for x in s["stages"][r]["pieces"]) + MAX_LATENT * len(s["stages"][r]["slots"]) for s in first for r in roles]
     print(f"{a.system.name}, {a.rounds} rounds, {a.batch} rows a step, up to {min(rows)} to {max(rows)} positions a stage, {a.threads} threads\n", flush=True)
@@ -213,7 +224,7 @@ def main():
     for dtype in a.dtypes:
         for checkpointing in a.checkpointing:
             job = {"threads": a.threads, "dtype": dtype, "checkpointing": checkpointing, "models": models, "roles": roles, "edges": edges, "rounds": a.rounds,
-                   "inner": [str(work / f"{r}.safetensors") for r in roles], "init": str(work / "probe" / "init.safetensors"),
+                   "inner": [f for _, f in inner], "init": str(work / "probe" / "init.safetensors"),
                    "batches": [samples[i * a.batch:(i + 1) * a.batch] for i in range(1 + a.steps)]}
             (work / "job.json").write_text(json.dumps(job))
             out = subprocess.run([sys.executable, __file__, "--worker", work / "job.json"], check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout
