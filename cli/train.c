@@ -68,7 +68,7 @@ static rmas_status complete(settings *s, const char *loop, rm_crew_options *t, r
     const char *recipe = s->recipe ? s->recipe : probing ? "reference" : "rmas";
     if (!one_of(recipe, "rmas", "reference")) return rm_fail(err, RMAS_E_ARG, "--recipe %s: expected rmas or reference", recipe);
     bool reference = recipe[1] == 'e';
-    const char *init = s->has_init ? s->init : s->load_dir ? "checkpoint" : reference ? "random" : "aligned";
+    const char *init = s->has_init ? s->init : s->load_dir ? "checkpoint" : reference || !inner ? "random" : "aligned";
     if (!strcmp(init, "checkpoint"))
         o->init = RM_INIT_CHECKPOINT;
     else if (!strcmp(init, "random"))
@@ -269,7 +269,7 @@ static int run_loop(const char *loop, int argc, char **argv) {
         {"num_samples", RM_OPT_INT, &o->num_samples, NULL, "N", "rows from the beginning of the file; -1: all"},
         {"held_out", RM_OPT_INT, &o->held_out, NULL, "N", "rows kept out of training, for the held-out loss"},
         {"shuffle", RM_OPT_INT, &s.shuffle, NULL, "0|1", "new order in every epoch"},
-        {"recipe", RM_OPT_STRING, &s.recipe, NULL, "NAME", "rmas: aligned start, rollouts, all rounds; reference: as published"},
+        {"recipe", RM_OPT_STRING, &s.recipe, NULL, "NAME", "rmas: rollouts, all rounds (inner loop: aligned start); reference: as published"},
         {"init", RM_OPT_STRING, &s.init, &s.has_init, "HOW", "start of the links: checkpoint, random, aligned"},
         {"latents", RM_OPT_STRING, &s.latents, &s.has_latents, "HOW", "messages: gold (states of gold texts) or rollout (as inference)"},
         {"feedback", RM_OPT_STRING, &s.feedback, &s.has_feedback, "HOW", "messages of the last agent, if not as --latents"},

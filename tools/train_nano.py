@@ -20,11 +20,12 @@ def main():
     p.add_argument("--rmas", type=Path, default=ROOT / "build" / "rmas")
     p.add_argument("--system", type=Path, default=ROOT / "systems" / "nano-sequential")
     p.add_argument("--out", type=Path, default=ROOT / "build" / "nano-trained")
-    p.add_argument("--rows", type=int, default=400)
-    p.add_argument("--inner_steps", type=int, default=30)
-    p.add_argument("--outer_steps", type=int, default=60)
+    p.add_argument("--rows", type=int, default=200)
+    p.add_argument("--inner_steps", type=int, default=15)
+    p.add_argument("--outer_steps", type=int, default=30)
     p.add_argument("--latent_length", type=int, default=8)
     p.add_argument("--rounds", type=int, default=2)
+    p.add_argument("--threads", type=int, default=0)
     a = p.parse_args()
     a.out.mkdir(parents=True, exist_ok=True)
     rows = a.out / "rows.jsonl"
@@ -39,7 +40,7 @@ def main():
             print(f"{save}: trained already")
             return
         resume = ["--resume"] if (save / "train_args.json").is_file() else []
-        cmd = [a.rmas, "train", kind, "--data", rows, "--held_out", "8", "--batch_size", "4", "--log_every", "5", "--save_dir", save, *more, *resume]
+        cmd = [a.rmas, "train", kind, "--data", rows, "--held_out", "8", "--batch_size", "4", "--log_every", "5", "--threads", str(a.threads), "--save_dir", save, *more, *resume]
         print("$", " ".join(map(str, cmd)), flush=True)
         subprocess.run(cmd, check=True)
 
