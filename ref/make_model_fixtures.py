@@ -45,6 +45,8 @@ def families():
         linear_value_head_dim=10, linear_conv_kernel_dim=4, rope_parameters={**ROPE, "partial_rotary_factor": 0.25, "mrope_interleaved": True, "mrope_section": [1, 1, 0]})
     yield "qwen3_5_tap3", Qwen3_5ForCausalLM, Qwen3_5TextConfig(**q, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2, head_dim=8, linear_num_key_heads=3, linear_num_value_heads=3, linear_key_head_dim=4,
         linear_value_head_dim=4, linear_conv_kernel_dim=3, rope_parameters={**ROPE, "partial_rotary_factor": 0.5, "mrope_interleaved": True, "mrope_section": [1, 1, 0]})
+    yield "smollm3", t.SmolLM3ForCausalLM, t.SmolLM3Config(**base, pad_token_id=0, hidden_size=24, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2, intermediate_size=24, no_rope_layers=[1, 0, 0, 1],
+        tie_word_embeddings=True, rope_parameters=ROPE)
 
 
 def fill(model, one_plus, seed):

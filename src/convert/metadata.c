@@ -43,6 +43,16 @@ static void put_rope(writer *w) {
     if (strcmp(w->arch, "qwen2") != 0 && strcmp(w->arch, "qwen3") != 0 && strcmp(w->arch, "gemma3") != 0) u32(w, "rope.dimension_count", r->n_rot);
 }
 
+/* llama.cpp leaves out the rotation of every fourth layer. */
+static rmas_status check_smollm3(writer *w) {
+    const rm_config *cfg = &w->c->cfg;
+    for (int i = 0; i < cfg->n_layer; i++)
+        if (cfg->unrotated[i] != ((i + 1) % 4 == 0))
+            return rm_fail(w->c->err, RMAS_E_UNSUPPORTED, "%s: GGUF cannot say which layers rotate unless every fourth does not (layer %d)",
+                           w->c->path, i);
+    return RMAS_OK;
+}
+
 static rmas_status put_gemma3(writer *w) {
     const rm_config *cfg = &w->c->cfg;
     for (int i = 0; i < cfg->n_layer; i++)
@@ -103,6 +113,7 @@ rmas_status rm_convert_metadata(rm_conversion *c) {
     put_rope(&w);
     if (!strcmp(w.arch, "gemma3")) return put_gemma3(&w);
     if (!strcmp(w.arch, "qwen35")) return put_qwen35(&w);
+    if (!strcmp(w.arch, "smollm3")) RM_TRY(check_smollm3(&w));
     if (cfg->window) {
         if (c->family->arch)
             return rm_fail(c->err, RMAS_E_UNSUPPORTED, "%s: sliding layers cannot be said in a GGUF file of architecture %s", c->path, w.arch);

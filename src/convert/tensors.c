@@ -77,7 +77,7 @@ static rmas_status change(const rm_conversion *c, rm_tensor_role role, bool bias
     float usual = 1 / sqrtf((float)cfg->d_head);
     if (role == RM_T_Q_NORM && fabsf(cfg->attn_scale / usual - 1) > 1e-6f) j->scale = cfg->attn_scale / usual;
     const char *arch = c->family->arch ? c->family->arch : "llama";
-    if (!strcmp(arch, "llama") && (role == RM_T_Q || role == RM_T_K)) {
+    if ((!strcmp(arch, "llama") || !strcmp(arch, "smollm3")) && (role == RM_T_Q || role == RM_T_K)) {
         int n_head = role == RM_T_Q ? cfg->n_head : cfg->n_kv, *map = pairs_map(n_head, cfg->d_head);
         RM_TRY(set_map(c, bias ? &j->col : &j->row, map));
         return check_map(c, j->src, j->src->dim[0], (int64_t)n_head * cfg->d_head);

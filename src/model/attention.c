@@ -32,7 +32,7 @@ static job job_make(const rm_model *m, int il, const rm_run *run, int n_run, int
     bool slides = c->layer[il] == RM_LAYER_SLIDING;
     return (job){.m = m,
                  .l = &m->layer[il],
-                 .rope = &c->rope[c->layer[il]],
+                 .rope = rm_config_rope(c, il),
                  .run = run,
                  .n_run = n_run,
                  .n_row = n_row,

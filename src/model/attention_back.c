@@ -150,7 +150,7 @@ void rm_attention_back(const rm_model *m, int il, float *d_in, float *d_o, const
     rm_layer_kind kind = c->layer[il];
     job j = {.m = m,
              .l = &m->layer[il],
-             .rope = &c->rope[kind],
+             .rope = rm_config_rope(c, il),
              .run = run,
              .grad = kv_grad,
              .n_row = n_row,

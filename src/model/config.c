@@ -20,9 +20,15 @@ enum {
 
 void rm_config_free(rm_config *c) {
     rm_free(c->layer);
+    rm_free(c->unrotated);
     rm_free(c->rope[0].inv_freq);
     rm_free(c->rope[1].inv_freq);
     memset(c, 0, sizeof *c);
+}
+
+const rm_rope *rm_config_rope(const rm_config *c, int il) {
+    static const rm_rope none;
+    return c->unrotated && c->unrotated[il] ? &none : &c->rope[c->layer[il]];
 }
 
 static rmas_status read_sizes(rm_config *c, const rm_family *f, const rm_source *s, rmas_error *err) {

@@ -34,6 +34,7 @@ typedef struct {
     uint8_t *layer; /* [n_layer] rm_layer_kind; owned */
     int window; /* of sliding layers: a query sees itself and window - 1 positions before it; 0 if no layer slides */
     rm_rope rope[2]; /* by kind: full, sliding */
+    bool *unrotated; /* [n_layer]: layers that do not rotate queries and keys; NULL: all do. Owned */
     bool rope_adjacent; /* pairs are (2j, 2j + 1), as GGUF stores llama; else (j, j + n_rot / 2) */
     float attn_scale, logit_softcap; /* cap: 0 for none */
     float embed_scale; /* factor on token embeddings, 0 for none */
@@ -51,6 +52,9 @@ typedef struct {
 /* Reads a config.json, or the one inside a folder. *c is filled by the call; rm_config_free releases it. */
 rmas_status rm_config_read(rm_config *c, const char *path, rmas_error *err);
 void rm_config_free(rm_config *c);
+
+/* The rotary table of a layer with attention; n_rot 0: nothing is rotated. */
+const rm_rope *rm_config_rope(const rm_config *c, int il);
 
 /* Elements of a row of the fused projections and of their parts. */
 static inline int rm_config_q_dim(const rm_config *c) { return c->n_head * c->d_head; }

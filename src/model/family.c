@@ -6,7 +6,7 @@
 #include "util/mem.h"
 
 static const rm_family *const families[] = {
-    &rm_family_llama, &rm_family_mistral, &rm_family_qwen2, &rm_family_qwen3, &rm_family_gemma3, &rm_family_qwen3_5,
+    &rm_family_llama, &rm_family_mistral, &rm_family_qwen2, &rm_family_qwen3, &rm_family_gemma3, &rm_family_qwen3_5, &rm_family_smollm3,
 };
 
 static const rm_tensor_name usual[RM_T_COUNT] = {
@@ -53,4 +53,6 @@ const rm_family *rm_family_find(const char *name, size_t n, bool gguf) {
     return NULL;
 }
 
-const char *rm_family_names(bool gguf) { return gguf ? "llama, qwen2, qwen3, gemma3, qwen35" : "llama, mistral, qwen2, qwen3, gemma3, qwen3_5"; }
+const char *rm_family_names(bool gguf) {
+    return gguf ? "llama, qwen2, qwen3, gemma3, qwen35, smollm3" : "llama, mistral, qwen2, qwen3, gemma3, qwen3_5, smollm3";
+}

@@ -84,7 +84,7 @@ typedef struct {
     rmas_status (*plan)(rm_config *c, const rm_source *s, rmas_error *err);
 } rm_family;
 
-extern const rm_family rm_family_llama, rm_family_mistral, rm_family_qwen2, rm_family_qwen3, rm_family_gemma3, rm_family_qwen3_5;
+extern const rm_family rm_family_llama, rm_family_mistral, rm_family_qwen2, rm_family_qwen3, rm_family_gemma3, rm_family_qwen3_5, rm_family_smollm3;
 
 /* In config.json `name` is model_type, in GGUF the architecture. NULL if unknown. */
 const rm_family *rm_family_find(const char *name, size_t n, bool gguf);

@@ -11,10 +11,11 @@ static const struct {
     const char *pre, *regex;
     bool digits, nfc, ignore_merges, bos;
 } known[] = {
-    {"qwen2", rm_regex_qwen2, false, true, false, false},   {"deepseek-r1-qwen", rm_regex_qwen2, false, true, false, false},
-    {"qwen35", rm_regex_qwen35, false, true, false, false}, {"llama-bpe", rm_regex_llama3, false, false, true, true},
-    {"llama3", rm_regex_llama3, false, false, true, true},  {"llama-v3", rm_regex_llama3, false, false, true, true},
-    {"smollm", rm_regex_gpt2, true, false, false, false},   {"gpt-2", rm_regex_gpt2, false, false, false, false},
+    {"qwen2", rm_regex_qwen2, false, true, false, false},       {"deepseek-r1-qwen", rm_regex_qwen2, false, true, false, false},
+    {"qwen35", rm_regex_qwen35, false, true, false, false},     {"llama-bpe", rm_regex_llama3, false, false, true, true},
+    {"llama3", rm_regex_llama3, false, false, true, true},      {"llama-v3", rm_regex_llama3, false, false, true, true},
+    {"smaug-bpe", rm_regex_llama3, false, false, false, false}, {"smollm", rm_regex_gpt2, true, false, false, false},
+    {"gpt-2", rm_regex_gpt2, false, false, false, false},
 };
 
 typedef struct {
@@ -98,8 +99,9 @@ static rmas_status read_gpt2(reader *r, bool *bos) {
         RM_TRY(rm_tok_byte_level(r->t, known[i].regex, known[i].digits, known[i].nfc, r->err));
         return read_merges(r);
     }
-    return rm_fail(r->err, RMAS_E_UNSUPPORTED, "%s: tokenizer.ggml.pre: unsupported pre-tokenizer '%.*s'", r->t->name, (int)(pre.n < 60 ? pre.n : 60),
-                   pre.s);
+    return rm_fail(r->err, RMAS_E_UNSUPPORTED,
+                   "%s: tokenizer.ggml.pre: unsupported pre-tokenizer '%.*s' (qwen2, qwen35, llama-bpe, smollm and others are read)", r->t->name,
+                   (int)(pre.n < 60 ? pre.n : 60), pre.s);
 }
 
 /* ---- llama ---------------------------------------------------------------------------------------------------------------------- */

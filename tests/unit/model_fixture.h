@@ -24,8 +24,8 @@
         if ((call) != RMAS_OK) fail_msg("%s: %s", #call, err->msg);                                                                                  \
     } while (0)
 
-static const char *const fixture_names[] = {"llama", "llama_plain", "mistral", "qwen2", "qwen3", "gemma3", "qwen3_5", "qwen3_5_tap3"};
-enum { N_FIXTURE = 8 };
+static const char *const fixture_names[] = {"llama", "llama_plain", "mistral", "qwen2", "qwen3", "gemma3", "qwen3_5", "qwen3_5_tap3", "smollm3"};
+enum { N_FIXTURE = 9 };
 
 typedef struct {
     rm_exec *exec;
