@@ -1,4 +1,5 @@
-#include "arena.h"
+/* Owns the chunks of an arena: small pieces share one, large ones stand alone. */
+#include "tmpl/arena.h"
 
 #include <stdalign.h>
 #include <string.h>

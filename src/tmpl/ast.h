@@ -2,8 +2,8 @@
 #ifndef RM_TMPL_AST_H
 #define RM_TMPL_AST_H
 
-#include "lex.h"
-#include "value.h"
+#include "tmpl/lex.h"
+#include "tmpl/value.h"
 
 typedef enum {
     /* expressions */

@@ -2,7 +2,7 @@
 #ifndef RM_TMPL_BUILTIN_H
 #define RM_TMPL_BUILTIN_H
 
-#include "run.h"
+#include "tmpl/run.h"
 
 /* a: one slot per parameter, V_ABSENT where nothing was given; without a list of parameters all->v. */
 typedef bool (*rm_builtin)(rm_run *r, rm_val *a, const rm_args *all, rm_val *out);

@@ -1,7 +1,7 @@
 /* Calls: arguments, built-ins, macros, recursive loops. */
 #include <string.h>
 
-#include "builtin.h"
+#include "tmpl/builtin.h"
 
 /* ---- arguments ------------------------------------------------------------------------------------------------------ */
 

@@ -1,7 +1,7 @@
 /* Expressions: from node to value. */
 #include <string.h>
 
-#include "builtin.h"
+#include "tmpl/builtin.h"
 
 static bool eval_list(rm_run *r, const rm_node *n, rm_val *out) {
     rm_val *v = rm_tmpl_get(r, (size_t)n->n * sizeof *v);

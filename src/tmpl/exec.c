@@ -1,7 +1,7 @@
 /* Statements: scopes, loops, macros, captured blocks. */
 #include <string.h>
 
-#include "builtin.h"
+#include "tmpl/builtin.h"
 
 typedef enum { FLOW_ON, FLOW_BREAK, FLOW_CONTINUE, FLOW_FAIL } flow;
 static flow exec_list(rm_run *r, const rm_node *first);

@@ -1,9 +1,9 @@
 /* Filters of sequences and dicts. What Python gives as a generator is V_ITER: it can be run through once. */
 #include <string.h>
 
-#include "builtin.h"
-#include "strings.h"
-#include "text.h"
+#include "tmpl/builtin.h"
+#include "tmpl/strings.h"
+#include "tmpl/text.h"
 #include "util/mem.h"
 
 #define FILTER(name) static bool name(rm_run *r, rm_val *a, const rm_args *all, rm_val *out)

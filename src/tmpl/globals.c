@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "builtin.h"
+#include "tmpl/builtin.h"
 #include "util/mem.h"
 
 #define GLOBAL(name) static bool name(rm_run *r, rm_val *a, const rm_args *all, rm_val *out)

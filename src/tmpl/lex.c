@@ -1,8 +1,9 @@
-#include "lex.h"
+/* Source to tokens: text outside of tags, and inside them what the parser reads. Owns white-space control, comments and raw blocks. */
+#include "tmpl/lex.h"
 
 #include <string.h>
 
-#include "text.h"
+#include "tmpl/text.h"
 #include "util/mem.h"
 #include "util/utf8.h"
 

@@ -5,7 +5,7 @@
 
 #include <stdint.h>
 
-#include "arena.h"
+#include "tmpl/arena.h"
 #include "util/error.h"
 
 typedef enum {

@@ -2,9 +2,9 @@
  * are immutable in transformers' sandbox too. a[0] is the object itself. */
 #include <string.h>
 
-#include "builtin.h"
-#include "strings.h"
-#include "text.h"
+#include "tmpl/builtin.h"
+#include "tmpl/strings.h"
+#include "tmpl/text.h"
 #include "util/mem.h"
 
 #define METHOD(name) static bool name(rm_run *r, rm_val *a, const rm_args *all, rm_val *out)

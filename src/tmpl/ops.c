@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "builtin.h"
-#include "text.h"
+#include "tmpl/builtin.h"
+#include "tmpl/text.h"
 
 static bool bad_operands(rm_run *r, const char *op, const rm_val *a, const rm_val *b) {
     if (a->kind == V_UNDEF) return rm_tmpl_undefined(r, a);

@@ -1,11 +1,11 @@
 /* Statements of templates, and the helpers that both halves of the parser use. */
-#include "parse.h"
+#include "tmpl/parse.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "builtin.h"
+#include "tmpl/builtin.h"
 #include "util/mem.h"
 
 /* ---- helpers -------------------------------------------------------------------------------------------------------- */

@@ -2,7 +2,7 @@
 #ifndef RM_TMPL_PARSE_H
 #define RM_TMPL_PARSE_H
 
-#include "ast.h"
+#include "tmpl/ast.h"
 
 typedef struct {
     rm_tree *tree;

@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "builtin.h"
-#include "parse.h"
+#include "tmpl/builtin.h"
+#include "tmpl/parse.h"
 
 static rm_node *unary(rm_parser *p, bool with_filter);
 static rm_node *primary(rm_parser *p, bool with_ns);

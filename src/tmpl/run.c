@@ -1,5 +1,5 @@
 /* Limits, failures and output of a rendering. */
-#include "run.h"
+#include "tmpl/run.h"
 
 #include <stdarg.h>
 #include <stdio.h>

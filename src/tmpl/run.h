@@ -5,8 +5,8 @@
 
 #include <jansson.h>
 
-#include "ast.h"
-#include "tmpl.h"
+#include "tmpl/ast.h"
+#include "tmpl/tmpl.h"
 
 typedef struct {
     int id;
@@ -76,7 +76,6 @@ rm_val rm_tmpl_undef_of(const rm_val *object, const char *name, size_t n);
 bool rm_tmpl_show(rm_run *r, const rm_val *v, rm_strbuf *out); /* str(v) */
 bool rm_tmpl_repr(rm_run *r, const rm_val *v, rm_strbuf *out);
 bool rm_tmpl_to_str(rm_run *r, const rm_val *v, rm_val *out); /* a string value */
-void rm_tmpl_show_double(double f, rm_strbuf *out);
 typedef struct {
     bool ascii, sorted, indented;
     const char *indent, *item, *key; /* text of one level, separators */

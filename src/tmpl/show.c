@@ -4,14 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "builtin.h"
-#include "text.h"
+#include "tmpl/builtin.h"
+#include "tmpl/text.h"
 #include "util/mem.h"
 
 enum { SHOW_DOUBLE_STEPS = 256 }; /* it may try 17 lengths: as much work as so many steps */
 
 /* The shortest digits that read back as f, laid out as Python does. */
-void rm_tmpl_show_double(double f, rm_strbuf *out) {
+static void show_double(double f, rm_strbuf *out) {
     if (isnan(f)) return rm_strbuf_puts(out, "nan");
     if (isinf(f)) return rm_strbuf_puts(out, f < 0 ? "-inf" : "inf");
     char text[40], digits[20];
@@ -102,7 +102,7 @@ bool rm_tmpl_repr(rm_run *r, const rm_val *v, rm_strbuf *out) {
     case V_NONE: rm_strbuf_puts(out, "None"); break;
     case V_BOOL: rm_strbuf_puts(out, v->b ? "True" : "False"); break;
     case V_INT: rm_strbuf_printf(out, "%lld", (long long)v->i); break;
-    case V_FLOAT: rm_tmpl_show_double(v->f, out); break;
+    case V_FLOAT: show_double(v->f, out); break;
     case V_STR: repr_text(v->s, v->n, out); break;
     case V_LIST:
     case V_TUPLE: ok = repr_items(r, v, out); break;
@@ -196,7 +196,7 @@ static void dump_double(double f, rm_strbuf *out) {
     else if (isinf(f))
         rm_strbuf_puts(out, f < 0 ? "-Infinity" : "Infinity");
     else
-        rm_tmpl_show_double(f, out);
+        show_double(f, out);
 }
 
 static void new_line(const rm_dump_style *s, int level, rm_strbuf *out) {

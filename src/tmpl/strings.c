@@ -1,4 +1,5 @@
-#include "strings.h"
+/* Case, padding, splitting and joining, as Python does them; limited like everything else. */
+#include "tmpl/strings.h"
 
 #include <string.h>
 

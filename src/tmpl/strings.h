@@ -2,8 +2,8 @@
 #ifndef RM_TMPL_STRINGS_H
 #define RM_TMPL_STRINGS_H
 
-#include "run.h"
-#include "text.h"
+#include "tmpl/run.h"
+#include "tmpl/text.h"
 
 bool rm_tmpl_str_case(rm_run *r, const rm_val *s, rm_case how, rm_val *out);
 bool rm_tmpl_str_replace(rm_run *r, const rm_val *s, const rm_val *from, const rm_val *to, int64_t count, rm_val *out); /* count < 0: all */

@@ -1,6 +1,6 @@
 /* Tests: what stands behind "is". */
-#include "builtin.h"
-#include "text.h"
+#include "tmpl/builtin.h"
+#include "tmpl/text.h"
 #include "util/mem.h"
 
 #define TEST(name) static bool name(rm_run *r, rm_val *a, const rm_args *all, rm_val *out)

@@ -1,4 +1,5 @@
-#include "text.h"
+/* Characters and searching; the classes come from utf8proc. */
+#include "tmpl/text.h"
 
 #include <string.h>
 #include <utf8proc.h>

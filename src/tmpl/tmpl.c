@@ -1,11 +1,12 @@
-#include "tmpl.h"
+/* The public functions: parsing, one rendering, dates. */
+#include "tmpl/tmpl.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "run.h"
+#include "tmpl/run.h"
 #include "util/mem.h"
 
 struct rm_tmpl {

@@ -1,10 +1,11 @@
-#include "value.h"
+/* What can be done with values: comparison, attributes, subscripts, slices. Each function charges for the work that it does. */
+#include "tmpl/value.h"
 
 #include <limits.h>
 #include <string.h>
 
-#include "builtin.h"
-#include "text.h"
+#include "tmpl/builtin.h"
+#include "tmpl/text.h"
 
 bool rm_val_true(const rm_val *v) {
     switch (v->kind) {
@@ -321,11 +322,10 @@ bool rm_tmpl_get_attr(rm_run *r, const rm_val *of, const char *name, size_t n, r
     return true;
 }
 
-static bool index_of(const rm_val *of, const rm_val *key, int64_t count, int64_t *at) {
+static bool index_of(const rm_val *key, int64_t count, int64_t *at) {
     if (key->kind != V_INT && key->kind != V_BOOL) return false;
     *at = key->kind == V_INT ? key->i : key->b;
     if (*at < 0) *at += count;
-    (void)of;
     return *at >= 0 && *at < count;
 }
 
@@ -340,14 +340,14 @@ bool rm_tmpl_get_item(rm_run *r, const rm_val *of, const rm_val *key, rm_val *ou
             return true;
         }
     } else if (rm_val_is_seq(of) && of->kind != V_VIEW) {
-        if (index_of(of, key, of->n, &at)) {
+        if (index_of(key, of->n, &at)) {
             *out = of->seq[at];
             return true;
         }
     } else if (of->kind == V_STR && key->kind != V_STR) {
         int64_t count;
         if (!rm_tmpl_length(r, of, &count)) return false;
-        if (index_of(of, key, count, &at)) {
+        if (index_of(key, count, &at)) {
             size_t byte = rm_text_offset(of->s, of->n, (size_t)at);
             unsigned cp;
             if (!rm_tmpl_charge(r, byte / 64)) return false;

@@ -75,7 +75,6 @@ rmas_status rm_tok_read_json(rm_tok *t, const char *text, size_t n, rmas_error *
 rmas_status rm_tok_read_config(rm_tok *t, const char *text, size_t n, rmas_error *err); /* tokenizer_config.json */
 rmas_status rm_tok_read_folder(rm_tok *t, const char *folder, rmas_error *err); /* all that stands beside tokenizer.json */
 rmas_status rm_tok_read_gguf(rm_tok *t, const rm_gguf *g, rmas_error *err);
-int32_t rm_tok_find(const rm_tok *t, const char *s, size_t n); /* id of a token by its text, added ones too; -1 */
 /* The standard steps of known pipelines, for GGUF files and for classes that rebuild them. */
 rmas_status rm_tok_byte_level(rm_tok *t, const char *regex, bool digits, bool nfc, rmas_error *err);
 rmas_status rm_tok_spm_decoder(rm_tok *t, bool strip, rmas_error *err);

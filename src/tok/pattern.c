@@ -302,8 +302,6 @@ void rm_pattern_free(rm_pattern *p) {
     rm_free(p);
 }
 
-bool rm_pattern_is_foreign(const rm_pattern *p) { return p->code != NULL; }
-
 rmas_status rm_pattern_next(const rm_pattern *p, rm_pattern_work *w, const char *s, size_t n, size_t from, size_t *a, size_t *b, rmas_error *err) {
     *a = *b = n + 1;
     if (from > n) return RMAS_OK;

@@ -24,7 +24,6 @@ extern const char rm_regex_gpt2[], rm_regex_llama3[], rm_regex_qwen2[], rm_regex
 rmas_status rm_pattern_literal(rm_pattern **out, const char *text, size_t n, const char *file, rmas_error *err);
 rmas_status rm_pattern_regex(rm_pattern **out, const char *text, size_t n, const char *file, rmas_error *err);
 void rm_pattern_free(rm_pattern *p);
-bool rm_pattern_is_foreign(const rm_pattern *p); /* a regular expression that PCRE2 runs */
 
 /* The first match in s[from..n), which may be empty: [*a, *b); *a = n + 1 if there is none. s is valid UTF-8. */
 rmas_status rm_pattern_next(const rm_pattern *p, rm_pattern_work *w, const char *s, size_t n, size_t from, size_t *a, size_t *b, rmas_error *err);

@@ -55,12 +55,6 @@ rm_added_token *rm_tok_add_token(rm_tok *t, const char *s, size_t n, int32_t id)
     return x;
 }
 
-int32_t rm_tok_find(const rm_tok *t, const char *s, size_t n) {
-    for (int i = 0; i < t->n_added; i++) /* asked for a handful of tokens at opening only */
-        if (t->added[i].len == n && memcmp(t->vocab.pool + t->added[i].off, s, n) == 0) return t->added[i].id;
-    return rm_vocab_find(&t->vocab, s, n);
-}
-
 /* ---- the standard pipelines ----------------------------------------------------------------------------------------------- */
 
 static rmas_status too_many(const rm_tok *t, rmas_error *err) {

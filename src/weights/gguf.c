@@ -139,9 +139,7 @@ bool rm_gguf_item_float(const rm_gguf_array *a, int64_t i, double *out) {
     return a && i >= 0 && (uint64_t)i < a->count && a->type != T_STRING && float_at(a->type, a->data + (uint64_t)i * type_bytes[a->type], out);
 }
 
-bool rm_gguf_array_str(const rm_gguf *g, const char *key, int64_t i, rm_span *out) { return rm_gguf_item_str(rm_gguf_array_find(g, key), i, out); }
 bool rm_gguf_array_int(const rm_gguf *g, const char *key, int64_t i, int64_t *out) { return rm_gguf_item_int(rm_gguf_array_find(g, key), i, out); }
-bool rm_gguf_array_float(const rm_gguf *g, const char *key, int64_t i, double *out) { return rm_gguf_item_float(rm_gguf_array_find(g, key), i, out); }
 
 bool rm_gguf_entry(const rm_gguf *g, size_t i, rm_span *key, rm_span *raw) {
     if (i >= g->n) return false;

@@ -19,10 +19,8 @@ bool rm_gguf_int(const rm_gguf *g, const char *key, int64_t *out); /* any intege
 bool rm_gguf_float(const rm_gguf *g, const char *key, double *out); /* f32, f64 or an integer */
 /* Arrays: the count, or -1 if the key is absent or not an array of that kind. */
 int64_t rm_gguf_array_len(const rm_gguf *g, const char *key);
-bool rm_gguf_array_str(const rm_gguf *g, const char *key, int64_t i, rm_span *out); /* O(1): an index is made on first use at open */
 bool rm_gguf_array_int(const rm_gguf *g, const char *key, int64_t i, int64_t *out);
-bool rm_gguf_array_float(const rm_gguf *g, const char *key, int64_t i, double *out);
-/* The same for many elements: the key is looked up once. NULL: no such array; the others then say false. */
+/* An array for many look-ups of elements, each O(1). NULL: no such array; the others then say false. */
 typedef struct rm_gguf_array rm_gguf_array;
 const rm_gguf_array *rm_gguf_array_find(const rm_gguf *g, const char *key);
 bool rm_gguf_item_str(const rm_gguf_array *a, int64_t i, rm_span *out);

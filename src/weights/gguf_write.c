@@ -1,3 +1,4 @@
+/* GGUF files are written from the front: the place of every tensor is known before the first byte of data. */
 #include "weights/gguf_write.h"
 
 #include <string.h>

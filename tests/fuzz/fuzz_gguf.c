@@ -16,9 +16,9 @@ static void look_up(const rm_gguf *g) {
         rm_gguf_float(g, name, &d);
         int64_t n = rm_gguf_array_len(g, name);
         for (int64_t at = n < 100 ? 0 : n - 100; at <= n; at++) {
-            rm_gguf_array_str(g, name, at, &s);
+            rm_gguf_item_str(rm_gguf_array_find(g, name), at, &s);
             rm_gguf_array_int(g, name, at, &i);
-            rm_gguf_array_float(g, name, at, &d);
+            rm_gguf_item_float(rm_gguf_array_find(g, name), at, &d);
         }
         rm_free(name);
     }

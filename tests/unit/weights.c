@@ -195,12 +195,12 @@ static void metadata(void **state) {
     assert_false(rm_gguf_int(g, "eps", &i));
     assert_true(rm_gguf_int(g, "flag", &i) && i == 1);
     assert_int_equal(rm_gguf_array_len(g, "words"), 3);
-    assert_true(rm_gguf_array_str(g, "words", 2, &s) && s.n == 7);
-    assert_false(rm_gguf_array_str(g, "words", 3, &s));
-    assert_false(rm_gguf_array_str(g, "words", -1, &s));
+    assert_true(rm_gguf_item_str(rm_gguf_array_find(g, "words"), 2, &s) && s.n == 7);
+    assert_false(rm_gguf_item_str(rm_gguf_array_find(g, "words"), 3, &s));
+    assert_false(rm_gguf_item_str(rm_gguf_array_find(g, "words"), -1, &s));
     assert_false(rm_gguf_array_int(g, "words", 0, &i));
     assert_true(rm_gguf_array_int(g, "numbers", 0, &i) && i == -5);
-    assert_true(rm_gguf_array_float(g, "reals", 0, &d) && d == 0.5);
+    assert_true(rm_gguf_item_float(rm_gguf_array_find(g, "reals"), 0, &d) && d == 0.5);
     assert_true(rm_gguf_array_int(g, "flags", 1, &i) && i == 0);
     assert_int_equal(rm_gguf_array_len(g, "eps"), -1);
     assert_false(rm_gguf_str(g, "words", &s));
