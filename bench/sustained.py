@@ -40,7 +40,7 @@ def finished(path):
             except json.JSONDecodeError:  # being written
                 continue
             if "sample_idx" in row:
-                n, tokens = n + 1, tokens + row["n_tokens"]
+                n, tokens = n + 1, tokens + sum(x["n_tokens"] for x in row.get("rollouts", [row]))
     return n, tokens
 
 
