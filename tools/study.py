@@ -22,7 +22,7 @@ from methods import wilson  # noqa: E402
 
 
 ARMS = {  # how outer links are trained
-    "rmas": ["--recipe", "rmas"],
+    "rmas": ["--recipe", "rmas", "--init", "aligned"],
     "reference": ["--recipe", "reference"],
     "rmas-random": ["--recipe", "rmas", "--init", "random"],
     "reference-aligned": ["--recipe", "reference", "--init", "aligned"],
@@ -203,7 +203,7 @@ class Study:
             both = rows.keys() & base.keys()
             won = sum(rows[i]["strict_correct"] and not base[i]["strict_correct"] for i in both)
             lost = sum(base[i]["strict_correct"] and not rows[i]["strict_correct"] for i in both)
-            if rows is not base:
+            if base and name != f"untrained, R = {self.a.rounds}":
                 pairs.append(f"| {name} | {len(both)} | {won} | {lost} |")
         if base:
             text += ["", f"Against untrained, R = {self.a.rounds}, question by question:", "", "| method | n | right only here | right only there |", "|---|---|---|---|", *pairs]
