@@ -62,10 +62,12 @@ static char *blob(const char *path) {
     return NULL;
 }
 
+/* Bytes read: fewer than n at the end of the file, -1 if it cannot be read. */
 static ssize_t read_full(int fd, char *to, size_t n) {
     size_t at = 0;
-    for (ssize_t k; at < n && (k = read(fd, to + at, n - at)) > 0;) at += (size_t)k;
-    return (ssize_t)at;
+    ssize_t k = 0;
+    while (at < n && (k = read(fd, to + at, n - at)) > 0) at += (size_t)k;
+    return k < 0 ? -1 : (ssize_t)at;
 }
 
 static rmas_status equal_bytes(const char *a, const char *b, bool *equal, rmas_error *err) {
@@ -76,7 +78,7 @@ static rmas_status equal_bytes(const char *a, const char *b, bool *equal, rmas_e
     *equal = fa >= 0 && fb >= 0; /* what cannot be read is reported when it is opened */
     for (ssize_t n = BLOCK; *equal && n == BLOCK;) {
         n = read_full(fa, buf, BLOCK);
-        *equal = read_full(fb, buf + BLOCK, BLOCK) == n && !memcmp(buf, buf + BLOCK, (size_t)n);
+        *equal = n >= 0 && read_full(fb, buf + BLOCK, BLOCK) == n && !memcmp(buf, buf + BLOCK, (size_t)n);
     }
     if (fa >= 0) close(fa);
     if (fb >= 0) close(fb);
