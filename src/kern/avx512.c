@@ -1,4 +1,4 @@
-/* The table for AVX-512 with VNNI, BF16 and VBMI (Zen 4 and 5, Sapphire Rapids and later). */
+/* The tables for AVX-512 with VNNI, BF16 and VBMI (Zen 4 and 5, Sapphire Rapids and later). */
 #include "kern/tables.h"
 #include "kern/vec_avx512.h"
 #include "kern/ops.h"
@@ -6,26 +6,25 @@
 #define DOT_R 4
 #define DOT_O 6
 #define OUTER_R 6
-#define RM_OWN_BF16
 #include "kern/gemm.h"
 #include "kern/attn_back.h"
 #include "kern/avx512_bf16.h"
 #include "kern/avx512_quant.h"
-#include "kern/avx512_pairs.h"
+#include "kern/avx512_panel.h"
+
+#define RM_AVX512                                                                                                                                    \
+    RM_OPS, RM_GEMM, .q_columns = q_columns_512, .q_quant = q_quant_512, .q_expand = q_expand_512, .q_tile = q_tile_512, .q_rows = q_rows_512,       \
+                     .q_rows_max = 24
 
 const rm_kern rm_kern_avx512 = {
     .name = "avx512",
-    RM_OPS,
-    .mul_rows = op_mul_rows,
-    .mul_columns = op_mul_columns,
+    RM_AVX512,
     .mul_bf16 = mul_bf16_512,
     .to_bf16 = to_bf16_512,
     .bf16_pairs = bf16_pairs_512,
     .q_pairs = q_pairs_512,
     .mul_pairs = mul_pairs_512,
-    .q_quant = q_quant_512,
-    .q_expand = q_expand_512,
-    .q_tile = q_tile_512,
-    .q_rows = q_rows_512,
-    .q_rows_max = 24,
 };
+
+/* For processors whose bf16 instruction does fewer multiplications a cycle than their float32 one. */
+const rm_kern rm_kern_avx512_f32 = {.name = "avx512-f32", RM_AVX512};

@@ -149,31 +149,13 @@ static void op_mul_columns(float *dx, size_t lddx, const float *dy, size_t lddy,
     columns_all(dx, lddx, dy, lddy, 1, n_row, w, ldw, n_out, n);
 }
 
-#ifndef RM_OWN_BF16
-static void op_to_bf16(uint16_t *y, const float *x, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        uint32_t u;
-        memcpy(&u, x + i, 4);
-        bool nan = (u & 0x7FFFFFFF) > 0x7F800000;
-        y[i] = (uint16_t)(nan ? (u >> 16 | 0x40) : (u + 0x7FFF + (u >> 16 & 1)) >> 16);
-    }
-}
-/* bf16 x bf16 without an instruction for it: widened */
-static void op_mul_bf16(float *y, size_t ldy, const uint16_t *x, size_t ldx, int n_row, const void *w, size_t ldw, int n_out, size_t n,
-                        const float *bias) {
-    for (int o = 0; o < n_out; o++) {
-        for (int r = 0; r < n_row; r++) {
-            const uint8_t *wo = (const uint8_t *)w + (size_t)o * ldw, *xr = (const uint8_t *)(x + (size_t)r * ldx);
-            vf s = v_set(0.0f);
-            size_t i = 0;
-            for (; i + 16 <= n; i += 16) s = v_fma(weight(wo, i, RM_W_BF16), weight(xr, i, RM_W_BF16), s);
-            if (i < n) s = v_fma(weight_n(wo, i, n - i, RM_W_BF16), weight_n(xr, i, n - i, RM_W_BF16), s);
-            float t = v_sum(s);
-            y[(size_t)r * ldy + (size_t)o] = bias ? t + bias[o] : t;
-        }
+static void op_widen(float *y, const void *w, rm_wtype type, size_t n) {
+    FOR_VECTORS(i, n) {
+        if (n - i >= 16)
+            v_store(y + i, type == RM_W_F16 ? weight(w, i, RM_W_F16) : weight(w, i, RM_W_BF16));
+        else
+            v_store_n(y + i, type == RM_W_F16 ? weight_n(w, i, n - i, RM_W_F16) : weight_n(w, i, n - i, RM_W_BF16), n - i);
     }
 }
 
-#endif
-
-#define RM_GEMM .mul_rows = op_mul_rows, .mul_bf16 = op_mul_bf16, .to_bf16 = op_to_bf16, .mul_columns = op_mul_columns
+#define RM_GEMM .mul_rows = op_mul_rows, .widen = op_widen, .mul_columns = op_mul_columns

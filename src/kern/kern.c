@@ -33,15 +33,25 @@ static bool has_avx512(void) {
     if (!all(b, f | dq | bw | vl) || !all(c, vbmi | vnni) || a < 1) return false;
     return __get_cpuid_count(7, 1, &a, &b, &c, &d) && all(a, 1u << 5 /* AVX512_BF16 */);
 }
+
+/* Intel's cores start one VDPBF16PS in two cycles (for real bf16 they have AMX), but two float32 multiply-adds in each. */
+static bool has_slow_bf16(void) {
+    uint32_t a, b, c, d;
+    return __get_cpuid(0, &a, &b, &c, &d) && b == signature_INTEL_ebx && d == signature_INTEL_edx && c == signature_INTEL_ecx;
+}
 #endif
 
 const rm_kern *rm_kern_at(int i) {
-    const rm_kern *t[4];
+    const rm_kern *t[5];
     int n = 0;
     t[n++] = &rm_kern_portable;
 #if defined(__x86_64__)
     if (has_avx2()) t[n++] = &rm_kern_avx2;
-    if (has_avx512()) t[n++] = &rm_kern_avx512;
+    if (has_avx512()) {
+        bool f32 = has_slow_bf16();
+        t[n++] = f32 ? &rm_kern_avx512 : &rm_kern_avx512_f32;
+        t[n++] = f32 ? &rm_kern_avx512_f32 : &rm_kern_avx512;
+    }
 #elif defined(__aarch64__)
     t[n++] = &rm_kern_neon;
 #endif

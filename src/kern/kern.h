@@ -121,13 +121,16 @@ struct rm_kern {
     /* y[i][o] = x[i] w[o] + bias[o], rows of n; weights row-major, ldw bytes apart, unaligned; products and sums in float32. */
     void (*mul_rows)(float *y, size_t ldy, const float *x, size_t ldx, int n_row, const void *w, size_t ldw, rm_wtype type, int n_out, size_t n,
                      const float *bias);
-    /* The same with both factors in bf16 and float32 sums; x rows are ldx elements apart. */
+    void (*widen)(float *y, const void *w, rm_wtype type, size_t n); /* f16 or bf16 to float32; w need not be aligned */
+    /* The same with both factors in bf16 and float32 sums; x rows are ldx elements apart. NULL where that is not faster than float32. */
     void (*mul_bf16)(float *y, size_t ldy, const uint16_t *x, size_t ldx, int n_row, const void *w, size_t ldw, int n_out, size_t n,
                      const float *bias);
-    void (*to_bf16)(uint16_t *y, const float *x, size_t n); /* round to nearest even */
+    void (*to_bf16)(uint16_t *y, const float *x, size_t n); /* round to nearest even; NULL if mul_bf16 is */
     /* dx[i][0..n) += sum over o of dy[i][o] w[o][0..n), in the order of o */
     void (*mul_columns)(float *dx, size_t lddx, const float *dy, size_t lddy, int n_row, const float *w, size_t ldw, int n_out, size_t n);
-    /* The same in bf16 with float32 sums, for tables that have an instruction for it (else NULL). A panel holds weights of RM_PANEL columns as pairs
+    /* Weights of n_group packed groups for it, blocks b .. b + n_block <= b + 2 as float32 [RM_GROUP n_group][RM_PANEL], 64-byte aligned; may be NULL. */
+    void (*q_columns)(float *panel, const uint8_t *group, size_t group_bytes, int n_group, rm_form form, int b, int n_block);
+    /* mul_columns in bf16 with float32 sums; NULL if mul_bf16 is, or else at will. A panel holds weights of RM_PANEL columns as pairs
      * of outputs, 64-byte aligned: [n_pair][RM_PANEL][2]. bf16_pairs: from rows of n <= RM_PANEL columns; the partner of an odd last output is 0.
      * q_pairs: from packed groups, 16 pairs each, blocks b .. b + n_block <= b + 2. mul_pairs: rows of dy hold 2 n_pair bf16. */
     void (*bf16_pairs)(uint16_t *panel, const void *w, size_t ldw, int n_out, size_t n);
@@ -144,7 +147,7 @@ struct rm_kern {
 };
 
 /* name: NULL for the best table that this CPU and operating system can run (or the one that the environment variable RMAS_ISA
- * names), else "portable", "avx2", "avx512" or "neon". Fails if the CPU cannot run it. */
+ * names), else "portable", "avx2", "avx512", "avx512-f32" or "neon". Fails if the CPU cannot run it. */
 rmas_status rm_kern_get(const rm_kern **out, const char *name, rmas_error *err);
 /* All tables that this CPU can run, for tests: number i, NULL past the last. */
 const rm_kern *rm_kern_at(int i);

@@ -8,7 +8,7 @@
 #include "tensor/pack.h"
 #include "util/mem.h"
 
-static rmas_status bind_part(rm_part *out, const rm_tensor *t, const rm_tensor *first, rm_precision p, rmas_error *err) {
+static rmas_status bind_part(rm_part *out, const rm_tensor *t, const rm_tensor *first, rm_precision p, const rm_kern *k, rmas_error *err) {
     const rm_dtype_info *info = rm_dtype_get(t->dtype);
     if (t->n_dim != 2 || t->dim[0] < 1 || t->dim[1] < 1 || t->dim[0] > INT32_MAX || t->dim[1] > INT32_MAX / 2)
         return rm_fail(err, RMAS_E_SHAPE, "tensor '%s': expected a matrix, found %d dimensions (%lld ...)", t->name, t->n_dim,
@@ -22,7 +22,7 @@ static rmas_status bind_part(rm_part *out, const rm_tensor *t, const rm_tensor *
     *out = (rm_part){.kind = RM_PART_DEQUANT, .dtype = t->dtype, .n_out = (int)t->dim[0], .data = t->data};
     out->row_bytes = rm_dtype_row_bytes(t->dtype, (size_t)t->dim[1]);
     if (t->dtype == RM_F32 || t->dtype == RM_F16 || t->dtype == RM_BF16) {
-        out->kind = t->dtype == RM_BF16 && p == RM_NATIVE ? RM_PART_BF16 : RM_PART_ROWS;
+        out->kind = t->dtype == RM_BF16 && p == RM_NATIVE && k->mul_bf16 ? RM_PART_BF16 : RM_PART_ROWS;
         out->wtype = t->dtype == RM_F32 ? RM_W_F32 : t->dtype == RM_F16 ? RM_W_F16 : RM_W_BF16;
     } else if (p == RM_NATIVE && rm_pack_form(t->dtype, &out->form)) {
         out->kind = RM_PART_PACKED;
@@ -81,7 +81,7 @@ rmas_status rm_matrix_new(rm_matrix **out, rm_exec *e, const rm_tensor *const *t
     rmas_status s = RMAS_OK;
     for (int i = 0; i < n_part && s == RMAS_OK; i++) {
         rm_part *q = &w->part[i];
-        s = bind_part(q, t[i], t[0], p, err);
+        s = bind_part(q, t[i], t[0], p, w->kern, err);
         if (s != RMAS_OK) break;
         w->n_in = (int)t[0]->dim[1];
         if (q->n_out > INT32_MAX / 2 - w->n_out)
@@ -162,7 +162,13 @@ void rm_part_columns(const rm_matrix *w, const rm_part *p, int row, int n, size_
         return;
     }
     size_t at = rm_dtype_row_bytes(p->dtype, c); /* 256 columns are whole blocks of every type */
-    for (int i = 0; i < n; i++) rm_dequant(p->dtype, p->data + (size_t)(row + i) * p->row_bytes + at, out + (size_t)i * n_c, n_c);
+    for (int i = 0; i < n; i++) {
+        const uint8_t *from = p->data + (size_t)(row + i) * p->row_bytes + at;
+        if (p->dtype == RM_F16 || p->dtype == RM_BF16)
+            w->kern->widen(out + (size_t)i * n_c, from, p->dtype == RM_F16 ? RM_W_F16 : RM_W_BF16, n_c);
+        else
+            rm_dequant(p->dtype, from, out + (size_t)i * n_c, n_c);
+    }
 }
 
 void rm_matrix_row(const rm_matrix *w, int64_t row, float *out) {

@@ -34,7 +34,12 @@ static void rows_outputs(const product *p, const slice *s, int o, int n) {
                          n, (size_t)p->w->n_in, s->bias ? s->bias + o : NULL);
 }
 
-enum { DEQUANT_ROWS = 24 };
+/* From WIDEN_ROWS rows on, f16 and bf16 weights are made float32 once for all rows, not in every tile. The bits are the same. */
+enum { DEQUANT_ROWS = 24, WIDEN_ROWS = 32 };
+
+static bool is_widened(const product *p, const rm_part *part) {
+    return part->kind == RM_PART_ROWS && part->wtype != RM_W_F32 && p->n_row >= WIDEN_ROWS;
+}
 
 static void dequant_outputs(const product *p, const slice *s, int first, int end, uint8_t *local) {
     float *tile = (float *)(void *)local;
@@ -159,7 +164,12 @@ static void product_chunk(void *ctx, int chunk, int thread) {
     int o = (chunk - s->first) * s->chunk, end = least(o + s->chunk, s->part->n_out);
     uint8_t *local = p->local + (size_t)thread * p->local_bytes;
     switch (s->part->kind) {
-    case RM_PART_ROWS: rows_outputs(p, s, o, end - o); break;
+    case RM_PART_ROWS:
+        if (is_widened(p, s->part))
+            dequant_outputs(p, s, o, end, local);
+        else
+            rows_outputs(p, s, o, end - o);
+        break;
     case RM_PART_BF16: bf16_outputs(p, s, o, end - o); break;
     case RM_PART_DEQUANT: dequant_outputs(p, s, o, end, local); break;
     case RM_PART_PACKED: packed_outputs(p, s, o, end, local); break;
@@ -195,7 +205,11 @@ static bool prepare(product *p) {
     size_t n_in = (size_t)p->w->n_in;
     p->local_bytes = 0;
     switch (p->slice->part->kind) {
-    case RM_PART_ROWS: return true;
+    case RM_PART_ROWS:
+        for (int i = 0; i < p->n_slice; i++)
+            if (is_widened(p, p->slice[i].part)) p->local_bytes = up64(n_in * DEQUANT_ROWS * sizeof(float));
+        if (!p->local_bytes) return true;
+        break;
     case RM_PART_DEQUANT: p->local_bytes = up64(n_in * DEQUANT_ROWS * sizeof(float)); break;
     case RM_PART_BF16:
         if (!(p->shared = rm_exec_shared(e, (size_t)p->n_row * n_in * sizeof(uint16_t)))) return false;
@@ -240,8 +254,8 @@ typedef struct {
 } gradient;
 
 /* A chunk is a strip of columns for some of the rows; the outputs go by in order, so many of them at a time that their weights stay in the first
- * cache. Float weights: T_ROWS, dequantised in strips of whole blocks of every type. Panels: PANEL_OUTPUTS. */
-enum { T_ROWS = 32, T_COLUMNS = 256, PANEL_OUTPUTS = 256, ROWS_APART = 48 /* rows are shared out only in larger pieces */ };
+ * cache: TILE_FLOATS in strips of RM_PANEL columns, or of T_COLUMNS, whole blocks of every type, where blocks are dequantised; bf16 PANEL_OUTPUTS. */
+enum { T_COLUMNS = 256, TILE_FLOATS = 8192, PANEL_OUTPUTS = 256, ROWS_APART = 48 /* rows are shared out only in larger pieces */ };
 
 typedef struct {
     int row, n_row;
@@ -254,21 +268,32 @@ static strip strip_of(const gradient *p, int chunk) {
     return (strip){from, to - from, c, n_in - c < (size_t)p->chunk ? n_in - c : (size_t)p->chunk};
 }
 
+/* Fewer rows than this take float32 weights from where they lie. */
+enum { IN_PLACE_ROWS = 8 };
+
 static void float_strip(void *ctx, int chunk, int thread) {
     const gradient *p = ctx;
     const rm_part *part = p->part;
+    const rm_kern *k = p->e->kern;
     strip s = strip_of(p, chunk);
     float *tile = (float *)(void *)(p->local + (size_t)thread * p->local_bytes);
-    bool in_place = part->kind == RM_PART_ROWS && part->wtype == RM_W_F32 && (size_t)part->data % sizeof(float) == 0;
-    for (int o = 0; o < part->n_out; o += T_ROWS) {
-        int no = least(T_ROWS, part->n_out - o);
+    bool in_place = part->kind == RM_PART_ROWS && part->wtype == RM_W_F32 && (size_t)part->data % sizeof(float) == 0 && s.n_row < IN_PLACE_ROWS;
+    for (int o = 0, at_once = TILE_FLOATS / p->chunk; o < part->n_out; o += at_once) {
+        int no = least(at_once, part->n_out - o);
         const float *rows = tile;
-        if (in_place)
+        size_t ld = s.n_column;
+        if (in_place) {
             rows = (const float *)(const void *)(part->data + (size_t)o * part->row_bytes) + s.column;
-        else
+            ld = (size_t)p->w->n_in;
+        } else if (part->kind == RM_PART_PACKED && k->q_columns) {
+            k->q_columns(tile, part->packed + (size_t)(o / RM_GROUP) * part->group_bytes, part->group_bytes, (no + RM_GROUP - 1) / RM_GROUP,
+                         part->form, (int)(s.column / RM_QBLOCK), (int)(s.n_column / RM_QBLOCK));
+            ld = RM_PANEL;
+        } else {
             rm_part_columns(p->w, part, o, no, s.column, s.n_column, tile);
-        p->e->kern->mul_columns(p->y + (size_t)s.row * p->ldy + s.column, p->ldy, p->x + (size_t)s.row * p->ldx + o, p->ldx, s.n_row, rows,
-                                in_place ? (size_t)p->w->n_in : s.n_column, no, s.n_column);
+        }
+        k->mul_columns(p->y + (size_t)s.row * p->ldy + s.column, p->ldy, p->x + (size_t)s.row * p->ldx + o, p->ldx, s.n_row, rows, ld, no,
+                       s.n_column);
     }
 }
 
@@ -308,20 +333,20 @@ static void panel_strip(void *ctx, int chunk, int thread) {
 static bool run_part_t(gradient *p) {
     rm_exec *e = p->e;
     const rm_part *part = p->part;
-    bool panels = e->kern->mul_pairs && (part->kind == RM_PART_PACKED || part->kind == RM_PART_BF16);
-    if (panels) {
+    bool pairs = e->kern->mul_pairs && (part->kind == RM_PART_PACKED || part->kind == RM_PART_BF16);
+    if (pairs) {
         if (!(p->shared = rm_exec_shared(e, (size_t)p->n_row * dy_stride(part) * sizeof(uint16_t)))) return false;
         rm_pool_run(e->pool, (p->n_row + ROUND_ROWS - 1) / ROUND_ROWS, round_dy, p);
         p->chunk = RM_PANEL;
         p->local_bytes = RM_PANEL * PANEL_OUTPUTS * sizeof(uint16_t);
     } else {
-        p->chunk = part->kind == RM_PART_ROWS ? RM_PANEL : T_COLUMNS;
-        p->local_bytes = up64(T_ROWS * (size_t)p->chunk * sizeof(float));
+        p->chunk = part->kind == RM_PART_ROWS || (part->kind == RM_PART_PACKED && e->kern->q_columns) ? RM_PANEL : T_COLUMNS;
+        p->local_bytes = TILE_FLOATS * sizeof(float);
     }
     if (!(p->local = rm_exec_local(e, p->local_bytes))) return false;
     int strips = (p->w->n_in + p->chunk - 1) / p->chunk;
     p->row_parts = strips < 8 * rm_pool_size(e->pool) && p->n_row >= 2 * ROWS_APART ? 2 : 1;
-    rm_pool_run(e->pool, strips * p->row_parts, panels ? panel_strip : float_strip, p);
+    rm_pool_run(e->pool, strips * p->row_parts, pairs ? panel_strip : float_strip, p);
     return true;
 }
 

@@ -430,7 +430,7 @@ static void check_matrix(rm_exec *e, rm_dtype type, int n_out, int n_in, rm_prec
                         norm += (double)W[(size_t)o * (size_t)n_in + (size_t)c] * W[(size_t)o * (size_t)n_in + (size_t)c];
                     }
                     scale = sqrt(scale);
-                    bool rough = precision == RM_NATIVE && type != RM_F32 && type != RM_F16;
+                    bool rough = precision == RM_NATIVE && type != RM_F32 && type != RM_F16 && (type != RM_BF16 || e->kern->mul_bf16);
                     /* activations in steps of top / 127: an error of step / sqrt(12) each, six times their sum's deviation is allowed */
                     double limit = rough ? fmax(0.03 * scale, 6 * top / 127 / sqrt(12) * sqrt(norm)) : 3e-6 * scale;
                     CHECK(fabs(yi[o] - want) < limit + 1e-5, "%s %d x %d row %d out %d: %g, expected %g (scale %g)", info->name, n_out, n_in, i, o,

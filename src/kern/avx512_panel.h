@@ -1,5 +1,5 @@
-/* The gradient with respect to the input in bf16: panels of weights as pairs of outputs, and their products. One sum per (row, column) in the order
- * of the pairs, so a row's bits do not depend on the other rows or on how the outputs are cut into panels. */
+/* The gradient with respect to the input: panels of weights as pairs of outputs in bf16, and their products; panels in float32. One sum per (row,
+ * column) in the order of the outputs, so a row's bits do not depend on the other rows or on how the outputs are cut into panels. */
 
 enum { PAIRS_LINE = 2 * RM_PANEL }; /* elements of a pair in a panel */
 
@@ -23,22 +23,32 @@ RM_INLINE __m512 both(const float *p) {
     return _mm512_castpd_ps(_mm512_set1_pd(v));
 }
 
+/* Two floats: the first in the lower half of a vector, the second in the upper one. */
+RM_INLINE __m512 each_half(const float *p) { return _mm512_insertf32x8(_mm512_set1_ps(p[0]), _mm256_set1_ps(p[1]), 1); }
+
+/* One half of a block, 16 outputs: quants, scales d and what is added, m. */
+RM_INLINE void half_block(__m512i v[8], float d[2][16], float m[2][16], const uint8_t *p, const uint8_t *head, int c, int bits, int high, int sub,
+                          bool min, bool super, bool table, float offset) {
+    const int n_sub = 32 / sub, quants = (bits + high) * 128;
+    RM_UNROLL for (int h = 0; h < n_sub; h++) {
+        __m512 x = block_scale(p + quants, head, h, c, false, super);
+        _mm512_store_ps(d[h], x);
+        __m512 y = min ? block_scale(p + quants, head, n_sub + h, c, true, super) : _mm512_mul_ps(x, _mm512_set1_ps(-offset));
+        _mm512_store_ps(m[h], y);
+    }
+    RM_UNROLL for (int s = 0; s < 8; s++) v[s] = block_quants(p, s, c, bits, high, table);
+}
+
 /* One block: 16 pairs of 32 columns. */
 RM_INLINE void pairs_block(uint16_t *panel, const uint8_t *p, const uint8_t *head, int bits, int high, int sub, bool min, bool super, bool table,
                            float offset) {
-    const int n_sub = 32 / sub, quants = (bits + high) * 128;
+    const int n_sub = 32 / sub;
     /* bytes 4 o + i of two vectors, outputs 2 p and 2 p + 1: inputs 0 0 1 1 2 2 3 3 of the first vector, then of the second */
     const __m512i first = _mm512_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7, 64, 68, 65, 69, 66, 70, 67, 71);
     RM_UNROLL for (int c = 0; c < 2; c++) { /* 16 outputs: 8 pairs */
         _Alignas(64) float d[2][16], m[2][16];
         __m512i v[8];
-        RM_UNROLL for (int h = 0; h < n_sub; h++) {
-            __m512 x = block_scale(p + quants, head, h, c, false, super);
-            _mm512_store_ps(d[h], x);
-            __m512 y = min ? block_scale(p + quants, head, n_sub + h, c, true, super) : _mm512_mul_ps(x, _mm512_set1_ps(-offset));
-            _mm512_store_ps(m[h], y);
-        }
-        RM_UNROLL for (int s = 0; s < 8; s++) v[s] = block_quants(p, s, c, bits, high, table);
+        half_block(v, d, m, p, head, c, bits, high, sub, min, super, table, offset);
         RM_UNROLL for (int i = 0; i < 8; i++) {
             __m512 x[4];
             const __m512i at = _mm512_add_epi32(first, _mm512_set1_epi32(8 * i));
@@ -54,24 +64,58 @@ RM_INLINE void pairs_block(uint16_t *panel, const uint8_t *p, const uint8_t *hea
     }
 }
 
-RM_INLINE void q_pairs_body(uint16_t *panel, const uint8_t *group, size_t group_bytes, int n_group, int b0, int n_block, int bits, int high, int sub,
-                            bool min, bool super, bool table, const rm_form_info *f) {
+/* One block: 32 rows of 32 columns as float32. */
+RM_INLINE void columns_block(float *panel, const uint8_t *p, const uint8_t *head, int bits, int high, int sub, bool min, bool super, bool table,
+                             float offset) {
+    const int n_sub = 32 / sub;
+    /* bytes of two vectors: inputs 0 1 2 3 of the first, then of the second, for output 2 p; the same for 2 p + 1 */
+    const __m512i first = _mm512_setr_epi32(0, 1, 2, 3, 64, 65, 66, 67, 4, 5, 6, 7, 68, 69, 70, 71);
+    RM_UNROLL for (int c = 0; c < 2; c++) {
+        _Alignas(64) float d[2][16], m[2][16];
+        __m512i v[8];
+        half_block(v, d, m, p, head, c, bits, high, sub, min, super, table, offset);
+        RM_UNROLL for (int i = 0; i < 8; i++) {
+            const __m512i at = _mm512_add_epi32(first, _mm512_set1_epi32(8 * i));
+            float *to = panel + (16 * c + 2 * i) * RM_PANEL;
+            RM_UNROLL for (int k = 0; k < 4; k++) {
+                int h = n_sub == 2 ? k / 2 : 0;
+                __m512 x = _mm512_cvtepi32_ps(_mm512_maskz_permutex2var_epi8(0x1111111111111111, v[2 * k], at, v[2 * k + 1]));
+                x = _mm512_fmadd_ps(x, each_half(d[h] + 2 * i), each_half(m[h] + 2 * i));
+                _mm256_store_ps(to + 8 * k, _mm512_castps512_ps256(x));
+                _mm256_store_ps(to + RM_PANEL + 8 * k, _mm512_extractf32x8_ps(x, 1));
+            }
+        }
+    }
+}
+
+RM_INLINE void panel_body(uint8_t *panel, const uint8_t *group, size_t group_bytes, int n_group, int b0, int n_block, bool pairs, int bits, int high,
+                          int sub, bool min, bool super, bool table, const rm_form_info *f) {
     const float offset = f->shift ? (float)(1 << f->shift) : 0;
-    for (int g = 0; g < n_group; g++, group += group_bytes, panel += RM_GROUP / 2 * PAIRS_LINE)
+    for (int g = 0; g < n_group; g++, group += group_bytes, panel += RM_GROUP * RM_PANEL * (pairs ? sizeof(uint16_t) : sizeof(float)))
         for (int b = b0; b < b0 + n_block; b++) {
-            const uint8_t *p = group + rm_form_block_at(f, (size_t)b);
+            const uint8_t *p = group + rm_form_block_at(f, (size_t)b), *head = group + rm_form_head_at(f, (size_t)b);
+            uint8_t *to = panel + (size_t)(b - b0) * RM_QBLOCK * sizeof(float); /* a pair of bf16 or one float32 */
             for (size_t i = 0; i < rm_form_block_bytes(f); i += 64) _mm_prefetch((const char *)p + group_bytes + i, _MM_HINT_T0);
-            pairs_block(panel + (b - b0) * 2 * RM_QBLOCK, p, group + rm_form_head_at(f, (size_t)b), bits, high, sub, min, super, table, offset);
+            if (pairs)
+                pairs_block((uint16_t *)(void *)to, p, head, bits, high, sub, min, super, table, offset);
+            else
+                columns_block((float *)(void *)to, p, head, bits, high, sub, min, super, table, offset);
         }
 }
-static void q_pairs_512(uint16_t *panel, const uint8_t *group, size_t group_bytes, int n_group, rm_form form, int b, int n_block) {
+RM_INLINE void panel_of(void *panel, const uint8_t *group, size_t group_bytes, int n_group, rm_form form, int b, int n_block, bool pairs) {
     switch (form) {
 #define X(name, bits, high, sub, min, super, table)                                                                                                  \
-    case name: q_pairs_body(panel, group, group_bytes, n_group, b, n_block, bits, high, sub, min, super, table, &rm_forms[name]); break;
+    case name: panel_body(panel, group, group_bytes, n_group, b, n_block, pairs, bits, high, sub, min, super, table, &rm_forms[name]); break;
         RM_SHAPES(X)
 #undef X
     case RM_FORM_COUNT: break;
     }
+}
+static void q_pairs_512(uint16_t *panel, const uint8_t *group, size_t group_bytes, int n_group, rm_form form, int b, int n_block) {
+    panel_of(panel, group, group_bytes, n_group, form, b, n_block, true);
+}
+static void q_columns_512(float *panel, const uint8_t *group, size_t group_bytes, int n_group, rm_form form, int b, int n_block) {
+    panel_of(panel, group, group_bytes, n_group, form, b, n_block, false);
 }
 
 /* ---- products -------------------------------------------------------------------------------------------------------------------- */
