@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "tensor/matrix_impl.h"
+#include "tensor/profile.h"
 
 /* Outputs of one part and where its chunks stand among those of a run. */
 typedef struct {
@@ -199,6 +200,13 @@ static int take_parts(product *p, int i, float *y, const float *bias) {
     return i - first;
 }
 
+/* Activations in the form of the weights, in chunks of `convert`. */
+static void convert_rows(product *p, int n_chunk, rm_pool_fn convert) {
+    rm_time was = rm_time_to(p->e, RM_TIME_QUANT);
+    rm_pool_run(p->e->pool, n_chunk, convert, p);
+    rm_time_back(p->e, was);
+}
+
 /* Converts the activations and makes scratch as this kind of weights wants it. */
 static bool prepare(product *p) {
     rm_exec *e = p->e;
@@ -213,16 +221,27 @@ static bool prepare(product *p) {
     case RM_PART_DEQUANT: p->local_bytes = up64(n_in * DEQUANT_ROWS * sizeof(float)); break;
     case RM_PART_BF16:
         if (!(p->shared = rm_exec_shared(e, (size_t)p->n_row * n_in * sizeof(uint16_t)))) return false;
-        rm_pool_run(e->pool, (p->n_row + ROUND_ROWS - 1) / ROUND_ROWS, round_chunk, p);
+        convert_rows(p, (p->n_row + ROUND_ROWS - 1) / ROUND_ROWS, round_chunk);
         return true;
     case RM_PART_PACKED:
         if (!(p->shared = rm_exec_shared(e, n_in / RM_QBLOCK * (size_t)p->n_row * RM_QX_ROW))) return false;
         p->n_segment = p->n_row > 1 ? (int)(n_in + SEGMENT - 1) / SEGMENT : 1;
-        rm_pool_run(e->pool, tile_count(p->n_row) * p->n_segment, quant_chunk, p);
+        convert_rows(p, tile_count(p->n_row) * p->n_segment, quant_chunk);
         for (int i = 0; i < p->n_slice; i++) p->local_bytes = most(p->local_bytes, packed_local(p, p->slice[i].part));
         break;
     }
     return (p->local = rm_exec_local(e, p->local_bytes)) != NULL;
+}
+
+/* Tells the profile what a run of chunks did. */
+static void count_work(const product *p) {
+    static const rm_ops_kind ops[] = {
+        [RM_PART_ROWS] = RM_OPS_F32, [RM_PART_BF16] = RM_OPS_BF16, [RM_PART_DEQUANT] = RM_OPS_F32, [RM_PART_PACKED] = RM_OPS_INT8};
+    for (int i = 0; i < p->n_slice; i++) {
+        const rm_part *part = p->slice[i].part;
+        double row_bytes = part->packed ? (double)part->group_bytes / RM_GROUP : (double)part->row_bytes;
+        rm_time_work(p->e, ops[part->kind], row_bytes * part->n_out, 2.0 * p->n_row * part->n_out * p->w->n_in);
+    }
 }
 
 rmas_status rm_matrix_mul(rm_exec *e, float *y, size_t ldy, const float *x, size_t ldx, int n_row, const rm_matrix *w, const float *bias,
@@ -234,6 +253,7 @@ rmas_status rm_matrix_mul(rm_exec *e, float *y, size_t ldy, const float *x, size
         if (!prepare(&p)) return no_memory(w, n_row, err);
         const slice *last = &p.slice[p.n_slice - 1];
         rm_pool_run(e->pool, last->first + last->n_chunk, product_chunk, &p);
+        count_work(&p);
     }
     return RMAS_OK;
 }

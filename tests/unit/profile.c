@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "tensor/matrix.h"
 #include "tensor/profile.h"
 
 static uint64_t now(void) {
@@ -79,7 +80,34 @@ static void every_moment_once(void **state) {
     rm_exec_free(e);
 }
 
+/* A product says which weights it read and how much it computed, and by which arithmetic. */
+static void products_count(void **state) {
+    (void)state;
+    enum { N_IN = 64, N_OUT = 40, ROWS = 3 };
+    static float w[N_OUT * N_IN], x[ROWS * N_IN], y[ROWS * 2 * N_OUT];
+    static uint8_t q[N_OUT * N_IN / 32 * 34];
+    rm_exec *e;
+    assert_int_equal(rm_exec_new(&e, 1, "portable", NULL), RMAS_OK);
+    rm_tensor f32 = {.name = "f", .dtype = RM_F32, .n_dim = 2, .dim = {N_OUT, N_IN}, .data = w, .n_bytes = sizeof w};
+    rm_tensor q8 = {.name = "q", .dtype = RM_Q8_0, .n_dim = 2, .dim = {N_OUT, N_IN}, .data = q, .n_bytes = sizeof q};
+    const rm_tensor *part[2] = {&f32, &q8};
+    rm_matrix *m;
+    assert_int_equal(rm_matrix_new(&m, e, part, 2, RM_NATIVE, NULL), RMAS_OK);
+    assert_int_equal(rm_profile_start(e, NULL), RMAS_OK);
+    rm_time_to(e, RM_TIME_FFN);
+    assert_int_equal(rm_matrix_mul(e, y, 2 * N_OUT, x, N_IN, ROWS, m, NULL, NULL), RMAS_OK);
+    rm_profile_stop(e->profile);
+    const rm_profile_cell *c = &e->profile->stage[0].cell[RM_TIME_FFN];
+    double ops = 2.0 * ROWS * N_OUT * N_IN, bytes = (double)sizeof w + (double)sizeof q;
+    assert_true(c->ops[RM_OPS_F32] == ops && c->ops[RM_OPS_INT8] == ops && c->ops[RM_OPS_BF16] == 0);
+    assert_true(c->bytes == bytes);
+    assert_int_equal(c->n_call, 1);
+    assert_int_equal(e->profile->stage[0].cell[RM_TIME_QUANT].n_call, 1);
+    rm_matrix_free(m);
+    rm_exec_free(e);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(off_does_nothing), cmocka_unit_test(every_moment_once)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(off_does_nothing), cmocka_unit_test(every_moment_once), cmocka_unit_test(products_count)};
     return cmocka_run_group_tests_name("profile", tests, NULL, NULL);
 }
