@@ -22,9 +22,9 @@ from methods import wilson  # noqa: E402
 
 
 ARMS = {  # how outer links are trained
-    "rmas": ["--recipe", "rmas", "--init", "aligned"],
     "reference": ["--recipe", "reference"],
-    "rmas-random": ["--recipe", "rmas", "--init", "random"],
+    "rmas": ["--recipe", "rmas"],
+    "rmas-aligned": ["--recipe", "rmas", "--init", "aligned"],
     "reference-aligned": ["--recipe", "reference", "--init", "aligned"],
 }
 
@@ -44,9 +44,10 @@ class Study:
 
     def make_rows(self):
         a = self.a
+        keep = ["--keep", "all", "--gold_answer"] if a.gold else ["--keep", "right", "--max_answer_tokens", a.tokens]
         if not self.rows.exists():
             self.call("data", "make", "--system", a.system, "--generator", a.generator, "--data", a.train, "--shuffle", "--seed", a.seed, "--out", self.rows, "--resume",
-                      "--num_samples", a.rows, "--batch_size", 16, "--max_new_tokens", 128, "--temperature", 0.3, "--keep", "all", "--gold_answer", "--quiet")
+                      "--num_samples", a.rows, "--batch_size", 16, "--max_new_tokens", 96, "--temperature", 0.3, "--threads", a.threads, *keep, "--quiet")
 
     def links(self, name):
         return self.out / name / "last"
@@ -145,13 +146,14 @@ class Study:
         def latent(links, r):
             return f"{links}, R = {r}", systems / links, "latent", r, ["--max_new_tokens", a.tokens]
 
-        for links in ("reference", "reference constant", "untrained", "rmas-random", "rmas-random constant", "rmas", "reference shuffled", "rmas shuffled", "rmas zeroed"):
+        yield f"single agent, {a.tokens + spent}", a.system, "single", 1, ["--max_new_tokens", a.tokens + spent]
+        for links in ("untrained", "reference", "rmas", "rmas-aligned", "reference-aligned"):
             yield latent(links, a.rounds)
         yield "text exchange", a.system, "text", 1, ["--max_new_tokens", spent // 2, "--max_answer_tokens", a.tokens]
+        for links in ("reference", "rmas", "rmas-aligned"):
+            yield from (latent(f"{links} {control}", a.rounds) for control in ("zeroed", "shuffled", "constant") if control != "zeroed" or links == "rmas")
+        yield from (latent(links, r) for r in range(a.rounds - 1, 0, -1) for links in ("rmas", "reference"))
         yield f"single agent, {a.tokens}", a.system, "single", 1, ["--max_new_tokens", a.tokens]
-        yield f"single agent, {a.tokens + spent}", a.system, "single", 1, ["--max_new_tokens", a.tokens + spent]
-        yield latent("reference-aligned", a.rounds)
-        yield from (latent(links, r) for r in range(a.rounds - 1, 0, -1) for links in ("rmas", "reference", "untrained"))
 
     def answer(self):
         """Part by part of the questions, every method on each: whenever it is stopped, the methods stand beside one another."""
@@ -244,16 +246,17 @@ def main():
     p.add_argument("--generator", help="the model that writes the rows' texts")
     p.add_argument("--system", type=Path, default=ROOT / "systems" / "nano-sequential")
     p.add_argument("--rmas", type=Path, default=ROOT / "build" / "rmas")
-    p.add_argument("--do", nargs="+", default=["rows", "inner", *ARMS, "answers"], help="steps; the table is always made")
+    p.add_argument("--do", nargs="+", default=["rows", "inner", "reference", "rmas", "rmas-aligned", "answers"], help="steps; the table is always made")
     p.add_argument("--cells", nargs="+", help="answers: only methods that begin so")
     p.add_argument("--seed", type=int, default=42)
-    p.add_argument("--rows", type=int, default=96)
+    p.add_argument("--rows", type=int, default=240, help="questions to make rows of")
+    p.add_argument("--gold", action="store_true", help="rows of all questions with the data's own answers, not of those that the generator answered right")
     p.add_argument("--held_out", type=int, default=8)
     p.add_argument("--inner_steps", type=int, default=20)
-    p.add_argument("--steps", type=int, default=24)
+    p.add_argument("--steps", type=int, default=40)
     p.add_argument("--batch_size", type=int, default=2, help="rows of a step of the outer loop")
-    p.add_argument("--eval_every", type=int, default=12)
-    p.add_argument("--rounds", type=int, default=2)
+    p.add_argument("--eval_every", type=int, default=20)
+    p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--latents", type=int, default=16)
     p.add_argument("--tokens", type=int, default=256)
     p.add_argument("--questions", type=int, default=200)

@@ -1,4 +1,4 @@
-/* The tables for AVX-512 with VNNI, BF16 and VBMI (Zen 4 and 5, Sapphire Rapids and later). */
+/* The tables for AVX-512 with VNNI, BF16, VBMI and GFNI (Zen 4 and 5, Sapphire Rapids and later). */
 #include "kern/tables.h"
 #include "kern/vec_avx512.h"
 #include "kern/ops.h"

@@ -33,7 +33,7 @@ RM_INLINE void half_block(__m512i v[8], float d[2][16], float m[2][16], const ui
     RM_UNROLL for (int h = 0; h < n_sub; h++) {
         __m512 x = block_scale(p + quants, head, h, c, false, super);
         _mm512_store_ps(d[h], x);
-        __m512 y = min ? block_scale(p + quants, head, n_sub + h, c, true, super) : _mm512_mul_ps(x, _mm512_set1_ps(-offset));
+        __m512 y = min ? block_min(p + quants, head, n_sub, h, c, super) : _mm512_mul_ps(x, _mm512_set1_ps(-offset));
         _mm512_store_ps(m[h], y);
     }
     RM_UNROLL for (int s = 0; s < 8; s++) v[s] = block_quants(p, s, c, bits, high, table);

@@ -55,8 +55,10 @@ static void q_quant_512(uint8_t *tile, const float *x, size_t ldx, int n_row, si
 RM_INLINE __m512i block_quants(const uint8_t *p, int s, int c, int bits, int high, bool table) {
     if (bits == 8) return _mm512_load_si512(p + s * 128 + c * 64);
     __m512i v = _mm512_load_si512(p + (s & 3) * 128 + c * 64);
-    if (s & 4) v = _mm512_srli_epi16(v, 4);
-    v = _mm512_and_si512(v, _mm512_set1_epi8(15));
+    if (s & 4)
+        v = _mm512_gf2p8affine_epi64_epi8(v, _mm512_set1_epi64(0x1020408000000000), 0); /* every byte >> 4 */
+    else
+        v = _mm512_and_si512(v, _mm512_set1_epi8(15));
     if (table) return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const void *)rm_iq4nl)), v);
     if (high) {
         __m512i h = _mm512_load_si512(p + 512 + (high == 2 ? (s >> 2) * 128 : 0) + c * 64);
@@ -69,12 +71,16 @@ RM_INLINE __m512i block_quants(const uint8_t *p, int s, int c, int bits, int hig
 
 RM_INLINE __m512 half_vector(const uint8_t *p) { return _mm512_cvtph_ps(_mm256_load_si256((const void *)p)); }
 
-/* Scale number k of a block (sub-blocks, then their minima), half c, as float. */
+/* Scale number k of a block (sub-blocks, then their minima), half c, as float. What super forms take for minima is subtracted. */
 RM_INLINE __m512 block_scale(const uint8_t *scales, const uint8_t *head, int k, int c, bool min, bool super) {
     if (!super) return half_vector(scales + k * RM_GROUP * 2 + c * 32);
     __m512 i = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_load_si128((const void *)(scales + k * RM_GROUP + c * 16))));
-    __m512 v = _mm512_mul_ps(half_vector(head + (min ? RM_GROUP * 2 : 0) + c * 32), i);
-    return min ? _mm512_sub_ps(_mm512_setzero_ps(), v) : v;
+    return _mm512_mul_ps(half_vector(head + (min ? RM_GROUP * 2 : 0) + c * 32), i);
+}
+/* What is added for sub-block h times the sum of its activations. */
+RM_INLINE __m512 block_min(const uint8_t *scales, const uint8_t *head, int n_sub, int h, int c, bool super) {
+    __m512 v = block_scale(scales, head, n_sub + h, c, true, super);
+    return super ? _mm512_sub_ps(_mm512_setzero_ps(), v) : v;
 }
 
 RM_INLINE void expand_body(uint8_t *q, float *s, const uint8_t *group, int b0, int n_block, int bits, int high, int sub, bool min, bool super,
@@ -85,9 +91,11 @@ RM_INLINE void expand_body(uint8_t *q, float *s, const uint8_t *group, int b0, i
         RM_UNROLL for (int t = 0; t < 8; t++) {
             RM_UNROLL for (int c = 0; c < 2; c++) _mm512_store_si512(q + t * 128 + c * 64, block_quants(p, t, c, bits, high, table));
         }
-        for (int k = 0; k < n_sub * (min ? 2 : 1); k++) {
-            _mm512_store_ps(s + k * RM_GROUP, block_scale(p + quants, head, k, 0, k >= n_sub, super));
-            _mm512_store_ps(s + k * RM_GROUP + 16, block_scale(p + quants, head, k, 1, k >= n_sub, super));
+        for (int h = 0; h < n_sub; h++) {
+            for (int c = 0; c < 2; c++) {
+                _mm512_store_ps(s + h * RM_GROUP + 16 * c, block_scale(p + quants, head, h, c, false, super));
+                if (min) _mm512_store_ps(s + (n_sub + h) * RM_GROUP + 16 * c, block_min(p + quants, head, n_sub, h, c, super));
+            }
         }
     }
 }
@@ -180,8 +188,8 @@ RM_INLINE void product_body(const rm_qtile *t, int n_row, bool packed, int bits,
                     __m512i neg = broadcast32(meta + (3 + h) * n_row * 4 + r * 4);
                     sx = _mm512_mul_ps(broadcast_float(meta + r * 4), _mm512_cvtepi32_ps(_mm512_sub_epi32(_mm512_setzero_si512(), neg)));
                 }
-                f[r][0] = _mm512_fmadd_ps(m0, sx, f[r][0]);
-                f[r][1] = _mm512_fmadd_ps(m1, sx, f[r][1]);
+                f[r][0] = packed && super ? _mm512_fnmadd_ps(m0, sx, f[r][0]) : _mm512_fmadd_ps(m0, sx, f[r][0]);
+                f[r][1] = packed && super ? _mm512_fnmadd_ps(m1, sx, f[r][1]) : _mm512_fmadd_ps(m1, sx, f[r][1]);
             }
         }
     }

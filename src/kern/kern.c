@@ -29,8 +29,8 @@ static bool has_avx2(void) {
 static bool has_avx512(void) {
     uint32_t a, b, c, d;
     if (!has_avx2() || (xgetbv0() & 0xE6) != 0xE6 || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
-    const uint32_t f = 1u << 16, dq = 1u << 17, bw = 1u << 30, vl = 1u << 31, vbmi = 1u << 1, vnni = 1u << 11;
-    if (!all(b, f | dq | bw | vl) || !all(c, vbmi | vnni) || a < 1) return false;
+    const uint32_t f = 1u << 16, dq = 1u << 17, bw = 1u << 30, vl = 1u << 31, vbmi = 1u << 1, gfni = 1u << 8, vnni = 1u << 11;
+    if (!all(b, f | dq | bw | vl) || !all(c, vbmi | gfni | vnni) || a < 1) return false;
     return __get_cpuid_count(7, 1, &a, &b, &c, &d) && all(a, 1u << 5 /* AVX512_BF16 */);
 }
 
