@@ -7,7 +7,7 @@
 #define DOT_O 3
 #define OUTER_R 2
 #include "kern/gemm.h"
-#include "kern/attn_back.h"
+#include "kern/attn.h"
 #define RM_OWN_TILE
 #include "kern/quant.h"
 #include "kern/avx2_quant.h"

@@ -7,7 +7,7 @@
 #define DOT_O 6
 #define OUTER_R 6
 #include "kern/gemm.h"
-#include "kern/attn_back.h"
+#include "kern/attn.h"
 #include "kern/avx512_bf16.h"
 #include "kern/avx512_quant.h"
 #include "kern/avx512_panel.h"

@@ -134,15 +134,33 @@ static void outer_rest(float *dx, size_t lddx, const float *dy, size_t lddy, siz
         }
     }
 }
+/* Rows of the next tile of n: nearly equal tiles of OUTER_R at most. */
+RM_INLINE int outer_rows(int n) {
+    int tiles = (n + OUTER_R - 1) / OUTER_R;
+    return (n + tiles - 1) / tiles;
+}
 static void columns_all(float *dx, size_t lddx, const float *dy, size_t lddy, size_t step, int n_row, const float *w, size_t ldw, int n_out,
                         size_t n) {
     size_t c = 0;
-    for (; c + 64 <= n; c += 64) {
-        int i = 0;
-        for (; i + OUTER_R <= n_row; i += OUTER_R)
-            outer_tile(dx + (size_t)i * lddx + c, lddx, dy + (size_t)i * lddy, lddy, step, w + c, ldw, n_out, OUTER_R, 4);
-        for (; i < n_row; i++) outer_tile(dx + (size_t)i * lddx + c, lddx, dy + (size_t)i * lddy, lddy, step, w + c, ldw, n_out, 1, 4);
-    }
+    for (; c + 64 <= n; c += 64)
+        for (int i = 0, nr; i < n_row; i += nr) {
+            float *to = dx + (size_t)i * lddx + c;
+            const float *from = dy + (size_t)i * lddy;
+            switch (nr = outer_rows(n_row - i)) {
+#define X(rows)                                                                                                                                      \
+    case rows: outer_tile(to, lddx, from, lddy, step, w + c, ldw, n_out, rows, 4); break;
+                X(1)
+                X(2)
+#if OUTER_R > 2
+                X(3)
+                X(4)
+                X(5)
+                X(6)
+#endif
+#undef X
+            default: break;
+            }
+        }
     if (c < n) outer_rest(dx + c, lddx, dy, lddy, step, n_row, w + c, ldw, n_out, n - c);
 }
 static void op_mul_columns(float *dx, size_t lddx, const float *dy, size_t lddy, int n_row, const float *w, size_t ldw, int n_out, size_t n) {

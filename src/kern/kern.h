@@ -31,6 +31,7 @@ typedef struct {
     float *o; /* [n_q] rows of d floats, ldo apart: sums of weighted values */
     size_t ldo;
     float *m, *l; /* [n_q] running maximum and sum of weights */
+    float *scratch; /* RM_KV_BLOCK (2 d + n_q) floats, for many queries; may be NULL */
 } rm_attn;
 
 /* Attention backward for n_q queries and one block of keys and values (layout as in rm_attn). With the weights p = exp(scale q k - lse) of a query's
@@ -47,7 +48,7 @@ typedef struct {
     float *dq; /* [n_q, d] */
     float *dk, *dv; /* rows of d floats for the slots, ld apart */
     size_t ld;
-    float *scratch; /* 2 RM_KV_BLOCK (d + n_q) floats */
+    float *scratch; /* RM_KV_BLOCK (3 d + 2 n_q) floats */
 } rm_attn_back;
 
 /* The gated delta rule for one head over n_tok tokens; state S[dk][dv] is read and updated:

@@ -7,7 +7,7 @@
 #define DOT_O 3
 #define OUTER_R 2
 #include "kern/gemm.h"
-#include "kern/attn_back.h"
+#include "kern/attn.h"
 #include "kern/quant.h"
 
 const rm_kern rm_kern_neon = {.name = "neon", RM_OPS, RM_GEMM, RM_QUANT};

@@ -16,22 +16,30 @@ static inline void st(float *p, vf x, size_t i, size_t n) {
 
 /* ---- elementary functions, about 1 ulp; polynomials fitted by tools of our own (minimax in the weighted least squares sense) ---- */
 
-static inline vf exp_v(vf x) {
-    /* exp(x) = 2^n exp(r), r = x - n ln 2 in two steps; NaN passes through; underflow to zero below 2^-126 */
-    vf lo = v_set(-87.33654f), hi = v_set(88.72283f), c = v_min(hi, v_max(lo, x));
-    vf n = v_round(v_mul(c, v_set(1.44269504f)));
-    vf r = v_fma(n, v_set(-0.693145752f), c);
-    r = v_fma(n, v_set(-1.42860677e-6f), r);
+/* exp(c) = 2^n (1 + p): r = c - n ln 2 in two steps, p = exp(r) - 1 */
+static inline vf exp_parts(vf c, vf *n) {
+    *n = v_round(v_mul(c, v_set(1.44269504f)));
+    vf r = v_fma(*n, v_set(-0.693145752f), c);
+    r = v_fma(*n, v_set(-1.42860677e-6f), r);
     vf p = v_fma(v_set(0.0013950602f), r, v_set(0.008368953f));
     p = v_fma(p, r, v_set(0.041666206f));
     p = v_fma(p, r, v_set(0.16666518f));
     p = v_fma(p, r, v_set(0.5f));
-    p = v_fma(v_mul(r, r), p, r);
+    return v_fma(v_mul(r, r), p, r);
+}
+/* NaN passes through; underflow to zero below 2^-126 */
+static inline vf exp_v(vf x) {
+    vf lo = v_set(-87.33654f), hi = v_set(88.72283f), n, p = exp_parts(v_min(hi, v_max(lo, x)), &n);
     vf half = v_mul(n, v_set(0.5f)); /* 2^128 is no float: scale twice */
     vf n1 = v_round(half), n2 = v_sub(n, n1);
     vf s1 = v_pow2(n1), y = v_mul(v_fma(p, s1, s1), v_pow2(n2));
     y = v_sel(v_lt(x, lo), v_set(0.0f), y);
     return v_sel(v_lt(hi, x), v_set(INFINITY), y);
+}
+/* The same for x <= 0 or NaN. */
+static inline vf exp_below(vf x) {
+    vf lo = v_set(-87.33654f), n, p = exp_parts(v_max(lo, x), &n), s = v_pow2(n);
+    return v_sel(v_lt(x, lo), v_set(0.0f), v_fma(p, s, s));
 }
 static inline vf sigmoid_v(vf x) { return v_div(v_set(1.0f), v_add(v_set(1.0f), exp_v(v_sub(v_set(0.0f), x)))); }
 static inline vf silu_v(vf x) { return v_div(x, v_add(v_set(1.0f), exp_v(v_sub(v_set(0.0f), x)))); }
@@ -183,128 +191,6 @@ static void op_to_half(uint16_t *y, const float *x, size_t n) {
         else
             v_store_half_n(y + i, v_load_n(x + i, n - i), n - i);
     }
-}
-
-/* ---- attention -------------------------------------------------------------------------------------------------------------- */
-
-enum { KV_VECTORS = RM_KV_BLOCK / 16, Q_TILE = 4 };
-
-static inline __attribute__((always_inline)) vf kv_at(const void *p, size_t i, bool half) {
-    return half ? v_load_half((const uint16_t *)p + i) : v_load((const float *)p + i);
-}
-static inline __attribute__((always_inline)) vf kv_part(const void *p, size_t i, size_t n, bool half) {
-    return half ? v_load_half_n((const uint16_t *)p + i, n) : v_load_n((const float *)p + i, n);
-}
-
-/* s[i][key] = q[i] k; a sum runs over the head dimension in order, one key per lane */
-static inline __attribute__((always_inline)) void attn_scores(vf s[][KV_VECTORS], const void *keys, const float *q, size_t ldq, int d, int nq,
-                                                              bool half) {
-    for (int i = 0; i < nq; i++)
-        for (int c = 0; c < KV_VECTORS; c++) s[i][c] = v_set(0.0f);
-    for (int j = 0; j < d; j++) {
-        vf k[KV_VECTORS];
-        for (int c = 0; c < KV_VECTORS; c++) k[c] = kv_at(keys, (size_t)j * RM_KV_BLOCK + (size_t)c * 16, half);
-        for (int i = 0; i < nq; i++) {
-            vf x = v_set(q[(size_t)i * ldq + (size_t)j]);
-            for (int c = 0; c < KV_VECTORS; c++) s[i][c] = v_fma(x, k[c], s[i][c]);
-        }
-    }
-}
-
-/* The running softmax of one query: turns its scores into weights p and rescales what was summed before if the maximum grew. */
-static inline __attribute__((always_inline)) void attn_weights(float p[RM_KV_BLOCK], vf s[KV_VECTORS], const rm_attn *a, int q) {
-    vf scale = v_set(a->scale), top = v_set(-INFINITY), sum = v_set(0.0f), none = v_set(-INFINITY);
-    for (int c = 0; c < KV_VECTORS; c++) {
-        s[c] = v_sel(v_lanes(a->from[q] - 16 * c, a->to[q] - 16 * c), v_mul(s[c], scale), none);
-        top = v_max(top, s[c]);
-    }
-    float m = v_hmax(top), old = a->m[q];
-    if (!(m <= old)) {
-        float shrink[16];
-        v_store(shrink, exp_v(v_set(old - m)));
-        a->m[q] = m;
-        a->l[q] *= shrink[0];
-        op_scale(a->o + (size_t)q * a->ldo, a->o + (size_t)q * a->ldo, shrink[0], (size_t)a->d);
-    }
-    vf vm_ = v_set(a->m[q]);
-    for (int c = 0; c < KV_VECTORS; c++) {
-        vf e = v_sel(v_lanes(a->from[q] - 16 * c, a->to[q] - 16 * c), exp_v(v_sub(s[c], vm_)), v_set(0.0f));
-        sum = v_add(sum, e);
-        v_store(p + 16 * c, e);
-    }
-    a->l[q] += v_sum(sum);
-}
-
-/* o[iq..][16 c..] += sum over keys j0 <= j < j1 of p[j] v[j]: in the order of the keys */
-static inline __attribute__((always_inline)) void attn_values(const rm_attn *a, float p[][RM_KV_BLOCK], int iq, int nq, int j0, int j1, bool half) {
-    size_t d = (size_t)a->d;
-    for (size_t c = 0; c < d; c += 64) {
-        size_t rest = d - c;
-        if (rest >= 64) {
-            vf o[Q_TILE][4];
-            for (int i = 0; i < nq; i++)
-                for (int t = 0; t < 4; t++) o[i][t] = v_load(a->o + (size_t)(iq + i) * a->ldo + c + (size_t)t * 16);
-            for (int j = j0; j < j1; j++) {
-                vf v[4];
-                for (int t = 0; t < 4; t++) v[t] = kv_at(a->v, (size_t)j * d + c + (size_t)t * 16, half);
-                for (int i = 0; i < nq; i++) {
-                    vf w = v_set(p[i][j]);
-                    for (int t = 0; t < 4; t++) o[i][t] = v_fma(w, v[t], o[i][t]);
-                }
-            }
-            for (int i = 0; i < nq; i++)
-                for (int t = 0; t < 4; t++) v_store(a->o + (size_t)(iq + i) * a->ldo + c + (size_t)t * 16, o[i][t]);
-        } else {
-            for (size_t t = c; t < d; t += 16) {
-                size_t n = d - t < 16 ? d - t : 16;
-                for (int i = 0; i < nq; i++) {
-                    float *row = a->o + (size_t)(iq + i) * a->ldo;
-                    vf o = ld(row, t, d);
-                    for (int j = j0; j < j1; j++) {
-                        vf v = n == 16 ? kv_at(a->v, (size_t)j * d + t, half) : kv_part(a->v, (size_t)j * d + t, n, half);
-                        o = v_fma(v_set(p[i][j]), v, o);
-                    }
-                    st(row, o, t, d);
-                }
-            }
-        }
-    }
-}
-
-static inline __attribute__((always_inline)) void attn_tile(const rm_attn *a, int iq, int nq, bool half) {
-    vf s[Q_TILE][KV_VECTORS];
-    float p[Q_TILE][RM_KV_BLOCK];
-    int j0 = RM_KV_BLOCK, j1 = 0;
-    for (int i = iq; i < iq + nq; i++) {
-        if (a->from[i] >= a->to[i]) continue;
-        if (a->from[i] < j0) j0 = a->from[i];
-        if (a->to[i] > j1) j1 = a->to[i];
-    }
-    if (j0 >= j1) return;
-    attn_scores(s, a->k, a->q + (size_t)iq * a->ldq, a->ldq, a->d, nq, half);
-    for (int i = 0; i < nq; i++) {
-        if (a->from[iq + i] < a->to[iq + i])
-            attn_weights(p[i], s[i], a, iq + i);
-        else
-            for (int j = 0; j < RM_KV_BLOCK; j++) p[i][j] = 0.0f;
-    }
-    attn_values(a, p, iq, nq, j0, j1, half);
-}
-static inline __attribute__((always_inline)) void attn_all(const rm_attn *a, bool half) {
-    int i = 0;
-    for (; i + Q_TILE <= a->n_q; i += Q_TILE) attn_tile(a, i, Q_TILE, half);
-    if (a->n_q - i == 3) attn_tile(a, i, 3, half);
-    if (a->n_q - i == 2) attn_tile(a, i, 2, half);
-    if (a->n_q - i == 1) attn_tile(a, i, 1, half);
-}
-static void op_attn_block(const rm_attn *a) {
-    if (a->half)
-        attn_all(a, true);
-    else
-        attn_all(a, false);
-}
-static void op_attn_finish(float *o, size_t ldo, const float *l, int n_q, int d) {
-    for (int i = 0; i < n_q; i++) op_scale(o + (size_t)i * ldo, o + (size_t)i * ldo, 1.0f / l[i], (size_t)d);
 }
 
 /* ---- the gated delta rule: columns of the state are independent; a slice of columns stays in the cache over all tokens ---- */

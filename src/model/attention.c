@@ -24,7 +24,7 @@ typedef struct {
     int n_run, n_row, group, window, n_segment;
     size_t off;
     const float *in, *cs, *q;
-    float *q_out, *t, *o, *lse, *scratch;
+    float *q_out, *t, *o, *lse, *scratch, *parts;
 } job;
 
 static job job_make(const rm_model *m, int il, const rm_run *run, int n_run, int n_row, size_t off) {
@@ -142,9 +142,11 @@ typedef struct {
 
 static part part_at(float *p, size_t d) { return (part){p, p + QUERIES * d, p + QUERIES * (d + 1)}; }
 static size_t part_floats(size_t d) { return QUERIES * (d + 2); }
+/* Of the kernel, for each thread; before the parts. */
+static size_t kernel_floats(size_t d) { return RM_KV_BLOCK * (2 * d + QUERIES); }
 
 /* The keys of one segment. */
-static void attend(const job *j, const task *k, int segment, part p) {
+static void attend(const job *j, const task *k, int segment, part p, int thread) {
     const rm_config *c = &j->m->cfg;
     size_t d = (size_t)c->d_head;
     int from[QUERIES], to[QUERIES], b0 = segment * SEGMENT, b1 = b0 + SEGMENT;
@@ -160,7 +162,7 @@ static void attend(const job *j, const task *k, int segment, part p) {
         rm_attn a = {.d = c->d_head, .n_q = k->n, .scale = c->attn_scale, .half = j->m->kv_half, .k = block};
         a.v = block + d * RM_KV_BLOCK * (j->m->kv_half ? sizeof(uint16_t) : sizeof(float));
         a.q = j->q + k->at, a.ldq = d, a.from = from, a.to = to;
-        a.o = p.o, a.ldo = d, a.m = p.max, a.l = p.sum;
+        a.o = p.o, a.ldo = d, a.m = p.max, a.l = p.sum, a.scratch = j->scratch + (size_t)thread * kernel_floats(d);
         j->m->exec->kern->attn_block(&a);
     }
 }
@@ -196,11 +198,11 @@ static void task_chunk(void *ctx, int chunk, int thread) {
     size_t d = (size_t)j->m->cfg.d_head;
     task k = task_at(j, chunk);
     float max[QUERIES], sum[QUERIES];
-    part to = {j->t + k.at, max, sum}, other = part_at(j->scratch + (size_t)thread * part_floats(d), d);
+    part to = {j->t + k.at, max, sum}, other = part_at(j->parts + (size_t)thread * part_floats(d), d);
     int first = k.b0 / SEGMENT;
-    attend(j, &k, first, to);
+    attend(j, &k, first, to, thread);
     for (int s = first + 1; s * SEGMENT < k.b1; s++) {
-        attend(j, &k, s, other);
+        attend(j, &k, s, other, thread);
         merge(j, &k, to, other);
     }
     finish(j, &k, to);
@@ -208,12 +210,11 @@ static void task_chunk(void *ctx, int chunk, int thread) {
 
 /* The same in two steps, where there are fewer tasks than threads could use: all segments, then the merging of each task. */
 static void segment_chunk(void *ctx, int chunk, int thread) {
-    (void)thread;
     const job *j = ctx;
     size_t d = (size_t)j->m->cfg.d_head;
     task k = task_at(j, chunk / j->n_segment);
     int s = chunk % j->n_segment;
-    if (s >= k.b0 / SEGMENT && s * SEGMENT < k.b1) attend(j, &k, s, part_at(j->scratch + (size_t)chunk * part_floats(d), d));
+    if (s >= k.b0 / SEGMENT && s * SEGMENT < k.b1) attend(j, &k, s, part_at(j->parts + (size_t)chunk * part_floats(d), d), thread);
 }
 
 static void merge_chunk(void *ctx, int chunk, int thread) {
@@ -224,7 +225,7 @@ static void merge_chunk(void *ctx, int chunk, int thread) {
     float max[QUERIES], sum[QUERIES] = {0};
     part to = {j->t + k.at, max, sum};
     for (int s = k.b0 / SEGMENT; s * SEGMENT < k.b1; s++)
-        merge(j, &k, to, part_at(j->scratch + ((size_t)chunk * (size_t)j->n_segment + (size_t)s) * part_floats(d), d));
+        merge(j, &k, to, part_at(j->parts + ((size_t)chunk * (size_t)j->n_segment + (size_t)s) * part_floats(d), d));
     finish(j, &k, to);
 }
 
@@ -243,7 +244,7 @@ static int count_tasks(const rm_model *m, const rm_run *run, int n_run, int *n_s
 size_t rm_attention_scratch(const rm_model *m, const rm_run *run, int n_run) {
     int n_segment, n = count_tasks(m, run, n_run, &n_segment), n_part = n_segment > 1 ? n * n_segment : 0;
     if (n_part < rm_pool_size(m->exec->pool)) n_part = rm_pool_size(m->exec->pool);
-    return (size_t)n_part * part_floats((size_t)m->cfg.d_head);
+    return (size_t)n_part * part_floats((size_t)m->cfg.d_head) + (size_t)rm_pool_size(m->exec->pool) * kernel_floats((size_t)m->cfg.d_head);
 }
 
 /* For a profile: keys and values are read once per run, and two multiply-adds are made with each per query. */
@@ -282,6 +283,7 @@ void rm_attention(const rm_model *m, int il, float *o, float *t, float *lse, con
                   size_t off, float *scratch) {
     job j = job_make(m, il, run, n_run, n_row, off);
     j.o = o, j.t = t, j.lse = lse, j.q = q, j.in = in, j.scratch = scratch;
+    j.parts = scratch + (size_t)rm_pool_size(m->exec->pool) * kernel_floats((size_t)m->cfg.d_head);
     int n = count_tasks(m, run, n_run, &j.n_segment);
     if (m->exec->profile) count_work(&j);
     if (j.n_segment > 1) {

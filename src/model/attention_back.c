@@ -24,7 +24,7 @@ static int rows_together(const rm_config *c) { return c->n_kv * QUERIES > c->n_h
 /* Queries, their output's gradients and their own gradients; lse and dot, from and to; the kernel's. */
 size_t rm_attention_back_scratch(const rm_model *m) {
     size_t d = (size_t)m->cfg.d_head, n = (size_t)rows_together(&m->cfg) * (size_t)(m->cfg.n_head / m->cfg.n_kv);
-    return n * (3 * d + 4) + 2 * RM_KV_BLOCK * (d + n) + 16;
+    return n * (3 * d + 4) + RM_KV_BLOCK * (3 * d + 2 * n) + 16;
 }
 
 /* ---- the gate ---------------------------------------------------------------------------------------------------------- */

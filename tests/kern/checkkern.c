@@ -213,6 +213,7 @@ static void check_attention(const rm_kern *k, int d, int n_q, bool half, int win
         k->to_half(vh, v, each * (size_t)n_block);
     }
     float *o = calloc((size_t)(n_q * d), 4), *one = calloc((size_t)(n_q * d), 4), m[16], l[16], m1[16], l1[16];
+    guarded scratch = guard_new(RM_KV_BLOCK * (size_t)(2 * d + n_q), 1);
     for (int i = 0; i < n_q; i++) m[i] = m1[i] = -INFINITY, l[i] = l1[i] = 0;
     for (int b = 0; b < n_block; b++) {
         int from[16], to[16];
@@ -232,7 +233,8 @@ static void check_attention(const rm_kern *k, int d, int n_q, bool half, int win
                      .o = o,
                      .ldo = (size_t)d,
                      .m = m,
-                     .l = l};
+                     .l = l,
+                     .scratch = scratch.p};
         a.k = half ? (const void *)(kh + each * (size_t)b) : kt + each * (size_t)b;
         a.v = half ? (const void *)(vh + each * (size_t)b) : v + each * (size_t)b;
         k->attn_block(&a);
@@ -242,6 +244,7 @@ static void check_attention(const rm_kern *k, int d, int n_q, bool half, int win
             k->attn_block(&s);
         }
     }
+    guard_end(scratch, "attn_block's scratch");
     k->attn_finish(o, (size_t)d, l, n_q, d);
     k->attn_finish(one, (size_t)d, l1, n_q, d);
     CHECK(memcmp(o, one, (size_t)(n_q * d) * 4) == 0, "attention d %d: %d queries together differ from one by one", d, n_q);
@@ -269,7 +272,7 @@ static void check_attention_back(const rm_kern *k, int d, int n_q, bool half, in
     size_t n = (size_t)d * RM_KV_BLOCK, nq = (size_t)n_q * (size_t)d;
     float *key = malloc(n * 4), *v = malloc(n * 4), *q = malloc(nq * 4), *g = malloc(nq * 4), lse[9], dot[9];
     uint16_t *kh = malloc(n * 2), *vh = malloc(n * 2);
-    float *dq1 = malloc(nq * 4), *dk1 = malloc(n * 4), *dv1 = malloc(n * 4), *scratch = malloc((2 * n + 2 * RM_KV_BLOCK * (size_t)n_q) * 4);
+    float *dq1 = malloc(nq * 4), *dk1 = malloc(n * 4), *dv1 = malloc(n * 4), *scratch = malloc((3 * n + 2 * RM_KV_BLOCK * (size_t)n_q) * 4);
     int lo[9], hi[9];
     fill(key, n, 1), fill(v, n, 1), fill(q, nq, 0.2f), fill(g, nq, 1);
     for (int i = 0; i < n_q; i++) lo[i] = from + i % 3, hi[i] = to - i < from ? from : to - i, lse[i] = 1.5f + 0.1f * (float)i, dot[i] = 0.3f;
@@ -575,7 +578,7 @@ int main(int argc, char **argv) {
         check_rope(k);
         static const int dims[] = {8, 10, 16, 24, 64, 80, 128, 256};
         for (size_t j = 0; j < RM_COUNT(dims); j++)
-            for (int n_q = 1; n_q <= 9; n_q += n_q < 5 ? 1 : 4) check_attention(k, dims[j], n_q, j & 1, n_q == 3 ? 70 : 0);
+            for (int n_q = 1; n_q <= 13; n_q += n_q < 5 ? 1 : 4) check_attention(k, dims[j], n_q, j & 1, n_q == 3 ? 70 : 0);
         for (size_t j = 0; j < RM_COUNT(dims); j++) {
             check_attention_back(k, dims[j], 1, false, 0, 64, -5);
             check_attention_back(k, dims[j], 9, true, 0, 64, -5);
