@@ -2,9 +2,7 @@
 
 enum { KV_VECTORS = RM_KV_BLOCK / 16, Q_TILE = 4 };
 
-RM_INLINE vf kv_at(const void *p, size_t i, bool half) {
-    return half ? v_load_half((const uint16_t *)p + i) : v_load((const float *)p + i);
-}
+RM_INLINE vf kv_at(const void *p, size_t i, bool half) { return half ? v_load_half((const uint16_t *)p + i) : v_load((const float *)p + i); }
 RM_INLINE vf kv_part(const void *p, size_t i, size_t n, bool half) {
     return half ? v_load_half_n((const uint16_t *)p + i, n) : v_load_n((const float *)p + i, n);
 }

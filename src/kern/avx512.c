@@ -1,4 +1,5 @@
-/* The tables for AVX-512 with VNNI, BF16, VBMI and GFNI (Zen 4 and 5, Sapphire Rapids and later). */
+/* The tables for AVX-512 with VNNI, BF16 and VBMI (Zen 4 and 5, Sapphire Rapids and later). Compiled a second time with RM_INTEL for cores on which
+ * two units do all 512-bit arithmetic, unpacking too, and bf16 products are slower than float32: fewer instructions there, and no bf16. */
 #include "kern/tables.h"
 #include "kern/vec_avx512.h"
 #include "kern/ops.h"
@@ -8,14 +9,15 @@
 #define OUTER_R 6
 #include "kern/gemm.h"
 #include "kern/attn.h"
-#include "kern/avx512_bf16.h"
 #include "kern/avx512_quant.h"
 #include "kern/avx512_panel.h"
 
-#define RM_AVX512                                                                                                                                    \
-    RM_OPS, RM_GEMM, .q_columns = q_columns_512, .q_quant = q_quant_512, .q_expand = q_expand_512, .q_tile = q_tile_512, .q_rows = q_rows_512,       \
-                     .q_rows_max = 24
+#define RM_AVX512 RM_OPS, RM_GEMM, .q_quant = q_quant_512, .q_expand = q_expand_512, .q_tile = q_tile_512, .q_rows = q_rows_512, .q_rows_max = 24
 
+#ifdef RM_INTEL
+const rm_kern rm_kern_avx512_intel = {.name = "avx512-intel", RM_AVX512, .q_columns = q_columns_512};
+#else
+#include "kern/avx512_bf16.h"
 const rm_kern rm_kern_avx512 = {
     .name = "avx512",
     RM_AVX512,
@@ -25,6 +27,4 @@ const rm_kern rm_kern_avx512 = {
     .q_pairs = q_pairs_512,
     .mul_pairs = mul_pairs_512,
 };
-
-/* For processors whose bf16 instruction does fewer multiplications a cycle than their float32 one. */
-const rm_kern rm_kern_avx512_f32 = {.name = "avx512-f32", RM_AVX512};
+#endif

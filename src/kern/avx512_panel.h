@@ -5,17 +5,6 @@ enum { PAIRS_LINE = 2 * RM_PANEL }; /* elements of a pair in a panel */
 
 /* ---- making panels --------------------------------------------------------------------------------------------------------------- */
 
-static void bf16_pairs_512(uint16_t *panel, const void *w, size_t ldw, int n_out, size_t n) {
-    const uint8_t *p = w;
-    for (int o = 0; o < n_out; o += 2, p += 2 * ldw, panel += PAIRS_LINE)
-        for (size_t c = 0; c < n; c += 16) {
-            __mmask16 m = n - c < 16 ? v_first(n - c) : 0xFFFF, m1 = o + 1 < n_out ? m : 0;
-            __m512i a = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, p + c * 2));
-            __m512i b = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m1, p + (m1 ? ldw : 0) + c * 2));
-            _mm512_store_si512(panel + 2 * c, _mm512_or_si512(a, _mm512_slli_epi32(b, 16)));
-        }
-}
-
 /* Two floats, again and again: what belongs to the two outputs of a pair. */
 RM_INLINE __m512 both(const float *p) {
     double v;
@@ -111,11 +100,24 @@ RM_INLINE void panel_of(void *panel, const uint8_t *group, size_t group_bytes, i
     case RM_FORM_COUNT: break;
     }
 }
+#ifdef RM_INTEL
+static void q_columns_512(float *panel, const uint8_t *group, size_t group_bytes, int n_group, rm_form form, int b, int n_block) {
+    panel_of(panel, group, group_bytes, n_group, form, b, n_block, false);
+}
+#else
 static void q_pairs_512(uint16_t *panel, const uint8_t *group, size_t group_bytes, int n_group, rm_form form, int b, int n_block) {
     panel_of(panel, group, group_bytes, n_group, form, b, n_block, true);
 }
-static void q_columns_512(float *panel, const uint8_t *group, size_t group_bytes, int n_group, rm_form form, int b, int n_block) {
-    panel_of(panel, group, group_bytes, n_group, form, b, n_block, false);
+
+static void bf16_pairs_512(uint16_t *panel, const void *w, size_t ldw, int n_out, size_t n) {
+    const uint8_t *p = w;
+    for (int o = 0; o < n_out; o += 2, p += 2 * ldw, panel += PAIRS_LINE)
+        for (size_t c = 0; c < n; c += 16) {
+            __mmask16 m = n - c < 16 ? v_first(n - c) : 0xFFFF, m1 = o + 1 < n_out ? m : 0;
+            __m512i a = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, p + c * 2));
+            __m512i b = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m1, p + (m1 ? ldw : 0) + c * 2));
+            _mm512_store_si512(panel + 2 * c, _mm512_or_si512(a, _mm512_slli_epi32(b, 16)));
+        }
 }
 
 /* ---- products -------------------------------------------------------------------------------------------------------------------- */
@@ -160,3 +162,4 @@ static void mul_pairs_512(float *dx, size_t lddx, const uint16_t *dy, size_t ldd
         }
     }
 }
+#endif

@@ -55,10 +55,13 @@ static void q_quant_512(uint8_t *tile, const float *x, size_t ldx, int n_row, si
 RM_INLINE __m512i block_quants(const uint8_t *p, int s, int c, int bits, int high, bool table) {
     if (bits == 8) return _mm512_load_si512(p + s * 128 + c * 64);
     __m512i v = _mm512_load_si512(p + (s & 3) * 128 + c * 64);
-    if (s & 4)
-        v = _mm512_gf2p8affine_epi64_epi8(v, _mm512_set1_epi64(0x1020408000000000), 0); /* every byte >> 4 */
-    else
-        v = _mm512_and_si512(v, _mm512_set1_epi8(15));
+#ifdef RM_INTEL
+    v = s & 4 ? _mm512_gf2p8affine_epi64_epi8(v, _mm512_set1_epi64(0x1020408000000000), 0) /* every byte >> 4 */
+              : _mm512_and_si512(v, _mm512_set1_epi8(15));
+#else
+    if (s & 4) v = _mm512_srli_epi16(v, 4);
+    v = _mm512_and_si512(v, _mm512_set1_epi8(15));
+#endif
     if (table) return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_loadu_si128((const void *)rm_iq4nl)), v);
     if (high) {
         __m512i h = _mm512_load_si512(p + 512 + (high == 2 ? (s >> 2) * 128 : 0) + c * 64);

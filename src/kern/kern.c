@@ -29,15 +29,18 @@ static bool has_avx2(void) {
 static bool has_avx512(void) {
     uint32_t a, b, c, d;
     if (!has_avx2() || (xgetbv0() & 0xE6) != 0xE6 || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
-    const uint32_t f = 1u << 16, dq = 1u << 17, bw = 1u << 30, vl = 1u << 31, vbmi = 1u << 1, gfni = 1u << 8, vnni = 1u << 11;
-    if (!all(b, f | dq | bw | vl) || !all(c, vbmi | gfni | vnni) || a < 1) return false;
+    const uint32_t f = 1u << 16, dq = 1u << 17, bw = 1u << 30, vl = 1u << 31, vbmi = 1u << 1, vnni = 1u << 11;
+    if (!all(b, f | dq | bw | vl) || !all(c, vbmi | vnni) || a < 1) return false;
     return __get_cpuid_count(7, 1, &a, &b, &c, &d) && all(a, 1u << 5 /* AVX512_BF16 */);
 }
 
-/* Intel's cores start one VDPBF16PS in two cycles (for real bf16 they have AMX), but two float32 multiply-adds in each. */
-static bool has_slow_bf16(void) {
+static bool is_intel(void) {
     uint32_t a, b, c, d;
     return __get_cpuid(0, &a, &b, &c, &d) && b == signature_INTEL_ebx && d == signature_INTEL_edx && c == signature_INTEL_ecx;
+}
+static bool has_gfni(void) {
+    uint32_t a, b, c, d;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && all(c, 1u << 8);
 }
 #endif
 
@@ -48,9 +51,9 @@ const rm_kern *rm_kern_at(int i) {
 #if defined(__x86_64__)
     if (has_avx2()) t[n++] = &rm_kern_avx2;
     if (has_avx512()) {
-        bool f32 = has_slow_bf16();
-        t[n++] = f32 ? &rm_kern_avx512 : &rm_kern_avx512_f32;
-        t[n++] = f32 ? &rm_kern_avx512_f32 : &rm_kern_avx512;
+        if (has_gfni() && !is_intel()) t[n++] = &rm_kern_avx512_intel;
+        t[n++] = &rm_kern_avx512;
+        if (has_gfni() && is_intel()) t[n++] = &rm_kern_avx512_intel;
     }
 #elif defined(__aarch64__)
     t[n++] = &rm_kern_neon;

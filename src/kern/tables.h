@@ -6,7 +6,7 @@
 
 extern const rm_kern rm_kern_portable;
 #if defined(__x86_64__)
-extern const rm_kern rm_kern_avx2, rm_kern_avx512, rm_kern_avx512_f32;
+extern const rm_kern rm_kern_avx2, rm_kern_avx512, rm_kern_avx512_intel;
 #elif defined(__aarch64__)
 extern const rm_kern rm_kern_neon;
 #endif
