@@ -14,6 +14,8 @@ static int parse(int argc, char **argv, rm_run_flags *f, int *n_word) {
         STR("dataset_path", dataset_path, "FILE", "its file (JSON, JSONL, CSV); default: looked for in RMAS_DATA"),
         FLAG("private_tests", private_tests, "livecodebench: private tests too"),
         STR("method", method, "NAME", "latent, text, text_recursive (agents exchange text), single, single_tools (one agent alone)"),
+        STR("messages", messages, "own|other|zero",
+            "controls: latent messages of another question of the batch, or zeros, in place of a question's own"),
         INT("num_recursive_rounds", rounds, &f->g_rounds, "N", "rounds"),
         INT("latent_length", latent, &f->g_latent, "N", "latent steps of a stage"),
         FLAG("do_sample", do_sample, "accepted; sampling is on unless --temperature 0"),

@@ -7,6 +7,7 @@
 const rm_run_flags rm_run_defaults = {.dtype = "native",
                                       .settings = "2",
                                       .method = "latent",
+                                      .messages = "own",
                                       .tool_loop = "rows",
                                       .search = "tavily",
                                       .num_samples = -1,

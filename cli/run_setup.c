@@ -207,6 +207,9 @@ static rmas_status read_settings(rm_run_flags *f, rm_run_parts *p, rm_show *show
     if (f->batch < 1 || f->batch > 65536) return rm_fail(err, RMAS_E_ARG, "--batch_size %lld: it must be 1 to 65536", (long long)f->batch);
     if (f->rounds < 1) return rm_fail(err, RMAS_E_ARG, "--num_recursive_rounds %lld: it must be at least 1", (long long)f->rounds);
     if (f->latent < 0) return rm_fail(err, RMAS_E_ARG, "--latent_length %lld: it must be at least 0", (long long)f->latent);
+    o->messages = is(f->messages, "other") ? RM_MESSAGES_OTHER : is(f->messages, "zero") ? RM_MESSAGES_ZERO : RM_MESSAGES_OWN;
+    if (!o->messages && !is(f->messages, "own")) return rm_fail(err, RMAS_E_ARG, "--messages %s: there are own, other and zero", f->messages);
+    if (o->messages && !is(f->method, "latent")) return rm_fail(err, RMAS_E_ARG, "--messages %s: only with --method latent", f->messages);
     o->n_round = (int)f->rounds;
     o->latent_steps = p->sys->n_edge ? (int)f->latent : 0;
     o->batch_size = (int)f->batch;

@@ -8,7 +8,7 @@
 
 typedef struct {
     const char *style, *system, *dataset, *dataset_path, *split, *questions, *prompts, *date, *dtype, *outer_dtype, *isa, *device, *trust, *settings;
-    const char *method, *tool_loop, *allow_tools, *search, *record, *replay, *result_jsonl, *profile_json;
+    const char *method, *messages, *tool_loop, *allow_tools, *search, *record, *replay, *result_jsonl, *profile_json;
     rm_opt_list question, override;
     int64_t num_samples, first, seed, sample_seed, rounds, batch, latent, top_k, max_new_tokens, max_answer, ans, ans_max, rollouts, thinking,
         pre_question, choice_old, threads;

@@ -152,6 +152,7 @@ class Study:
         yield "text exchange", a.system, "text", 1, ["--max_new_tokens", spent // 2, "--max_answer_tokens", a.tokens]
         for links in ("reference", "rmas", "rmas-aligned"):
             yield from (latent(f"{links} {control}", a.rounds) for control in ("zeroed", "shuffled", "constant") if control != "zeroed" or links == "rmas")
+            yield f"{links}, other's messages", systems / links, "latent", a.rounds, ["--max_new_tokens", a.tokens, "--messages", "other"]
         yield from (latent(links, r) for r in range(a.rounds - 1, 0, -1) for links in ("rmas", "reference"))
         yield f"single agent, {a.tokens}", a.system, "single", 1, ["--max_new_tokens", a.tokens]
 
@@ -172,7 +173,7 @@ class Study:
                           "--threads", a.threads, "--quiet", "--resume", "--result_jsonl", file)
 
     def file(self, name, first):
-        return self.out / "answers" / (name.replace(", ", "-").replace(" = ", "").replace(" ", "_") + f".{first:03}.jsonl")
+        return self.out / "answers" / (name.replace(", ", "-").replace(" = ", "").replace(" ", "_").replace("'", "") + f".{first:03}.jsonl")
 
     @staticmethod
     def whole(file):

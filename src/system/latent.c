@@ -59,12 +59,14 @@ static rmas_status send_along(stage *s, int e, rmas_error *err) {
     const rm_edge_spec *x = &s->r->sys->edge[e];
     const char *role = s->r->team->agent[s->st->agent].role;
     size_t d = (size_t)s->d, m = (size_t)s->m, d_to = (size_t)s->r->team->agent[x->to].d_model;
+    const rm_messages kind = s->r->o->messages;
     for (int i = 0; i < s->n; i++) {
         rm_job *j = s->job[i];
+        size_t from = kind == RM_MESSAGES_OTHER ? (size_t)((i + 1) % s->n) : (size_t)i;
         rm_free(j->mail[e]);
-        j->mail[e] = rm_array(m * d_to, sizeof(float));
+        j->mail[e] = kind == RM_MESSAGES_ZERO ? rm_calloc(m * d_to, sizeof(float)) : rm_array(m * d_to, sizeof(float));
         if (!j->mail[e]) return nomem(err);
-        RM_TRY(rm_link_apply(s->r->team->outer[e], s->inner + (size_t)i * m * d, s->m, j->mail[e], err));
+        if (kind != RM_MESSAGES_ZERO) RM_TRY(rm_link_apply(s->r->team->outer[e], s->inner + from * m * d, s->m, j->mail[e], err));
         if (j->rec) RM_TRY(rm_record_rows(j->rec, s->st->round, role, x->key, j->mail[e], s->m, (int)d_to, err));
     }
     return RMAS_OK;

@@ -46,6 +46,7 @@ static void fingerprint(rm_results *s) {
                      r->top_p, r->top_k, r->min_p, (unsigned long long)r->seed, r->n_rollout, r->allow_python, r->allow_search, r->max_tool_rounds,
                      r->reference_loop, s->o.prompts ? s->o.prompts : "", s->o.data->n);
     if (r->max_answer_tokens) rm_strbuf_printf(&b, "|%d", r->max_answer_tokens);
+    if (r->messages) rm_strbuf_printf(&b, "|messages %d", (int)r->messages);
     for (int i = 0; i < r->n_option; i++) rm_strbuf_printf(&b, "|%s", r->option[i]);
     if (s->o.more) rm_strbuf_printf(&b, "|%s", s->o.more);
     for (size_t i = 0; i < b.n; i++) h = (h ^ (unsigned char)b.s[i]) * 0x100000001B3u;

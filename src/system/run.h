@@ -11,7 +11,12 @@
 
 typedef struct rm_replay rm_replay;
 
+/* What receivers get: the messages meant for them, or, as controls, those of another question (the next one that goes through the stage with it), or
+ * zeros. */
+typedef enum { RM_MESSAGES_OWN, RM_MESSAGES_OTHER, RM_MESSAGES_ZERO } rm_messages;
+
 typedef struct {
+    rm_messages messages;
     bool text; /* agents exchange text instead of latents */
     int n_round, latent_steps;
     int batch_size; /* sequences computed together; results do not depend on it */

@@ -314,6 +314,29 @@ static void test_latents_matter(void **state) {
     answers_free(&b);
 }
 
+/* Controls: messages of another question or zeros change answers; a question that is alone has only its own, and zeros do not depend on the batch. */
+static void test_message_controls(void **state) {
+    (void)state;
+    rm_run_options o = usual();
+    answers own, control, again;
+    int differ[2] = {0};
+    o.max_new_tokens = 200;
+    go_on(shared.data, &o, &own);
+    for (int k = 0; k < 2; k++) {
+        o.messages = k ? RM_MESSAGES_ZERO : RM_MESSAGES_OTHER;
+        o.batch_size = N_QUESTION;
+        go_on(shared.data, &o, &control);
+        for (int i = 0; i < N_QUESTION; i++) differ[k] += strcmp(own.text[i][0], control.text[i][0]) != 0;
+        o.batch_size = 1;
+        go_on(shared.data, &o, &again);
+        assert_same_answers(&again, k ? &control : &own);
+        answers_free(&control);
+        answers_free(&again);
+    }
+    assert_true(differ[0] > 0 && differ[1] > 0);
+    answers_free(&own);
+}
+
 static void test_rollouts(void **state) {
     (void)state;
     rm_run_options o = usual();
@@ -673,6 +696,7 @@ int main(void) {
         cmocka_unit_test(test_batch_does_not_matter),
         cmocka_unit_test(test_alone_as_among_others),
         cmocka_unit_test(test_latents_matter),
+        cmocka_unit_test(test_message_controls),
         cmocka_unit_test(test_rollouts),
         cmocka_unit_test(test_text_mode),
         cmocka_unit_test(test_recording_changes_nothing),
