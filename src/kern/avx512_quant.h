@@ -33,12 +33,13 @@ static void q_quant_512(uint8_t *tile, const float *x, size_t ldx, int n_row, si
             float d = amax / 127.0f, inv = amax > 0.0f && amax < INFINITY ? 127.0f / amax : 0.0f;
             if (!(inv < INFINITY)) d = inv = 0.0f;
             __mmask16 finite = amax < INFINITY ? 0xFFFF : 0;
-            int32_t sum[2];
-            for (int h = 0; h < 2; h++) {
-                __m512i q = _mm512_cvtps_epi32(_mm512_maskz_mul_ps(finite, v[h], _mm512_set1_ps(inv)));
-                sum[h] = _mm512_reduce_add_epi32(q);
-                _mm_storeu_si128((void *)(tile + r * RM_QBLOCK + h * 16), _mm512_cvtepi32_epi8(q));
-            }
+            __m128i half[2];
+            for (int h = 0; h < 2; h++) half[h] = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_maskz_mul_ps(finite, v[h], _mm512_set1_ps(inv))));
+            __m256i q = _mm256_set_m128i(half[1], half[0]), s = _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), q);
+            _mm256_storeu_si256((void *)(tile + r * RM_QBLOCK), q);
+            s = _mm256_add_epi32(s, _mm256_shuffle_epi32(s, 0x4E)); /* within each half */
+            s = _mm256_add_epi32(s, _mm256_shuffle_epi32(s, 0xB1));
+            int32_t sum[2] = {_mm256_extract_epi32(s, 0), _mm256_extract_epi32(s, 4)};
             uint8_t *meta = tile + n_row * RM_QBLOCK + r * 4;
             float dsum = d * (float)(sum[0] + sum[1]);
             int32_t neg[3] = {-(sum[0] + sum[1]), -sum[0], -sum[1]};
