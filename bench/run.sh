@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Speed of rmas beside llama.cpp: same machine, same GGUF files, same run, taken in turns; prints a table of ratios.
 #
-#   bench/run.sh MODEL.gguf...          ROUNDS=3 measured turns, THREADS=2, PROMPT=256, GEN=64, CONTEXT=64
+#   bench/run.sh [MODEL.gguf...]        ROUNDS=3 measured turns, THREADS=2, PROMPT=256, GEN=64, CONTEXT=64
+#
+# Without models: those that tools/fetch_models.py has fetched (RMAS_MODELS, else ~/.cache/rmas/models).
 #
 # llama.cpp comes from the source package of llama-cpp-python (the whole tree is inside) and is built once, outside this tree,
 # for this machine's processor: LLAMA_DIR (default: ~/.cache/rmas/llama.cpp). RMAS names the program (default: build/rmas).
@@ -9,10 +11,7 @@ set -eu
 cd "$(dirname "$0")/.."
 : "${LLAMA_DIR:=${XDG_CACHE_HOME:-$HOME/.cache}/rmas/llama.cpp}" "${RMAS:=build/rmas}" "${ROUNDS:=3}" "${THREADS:=2}"
 : "${PROMPT:=256}" "${GEN:=64}" "${CONTEXT:=64}"
-[ $# -gt 0 ] || {
-    sed -n '2,7p' "$0" | cut -c3-
-    exit 2
-}
+[ $# -gt 0 ] || set -- "${RMAS_MODELS:-${XDG_CACHE_HOME:-$HOME/.cache}/rmas/models}"/*.gguf
 
 if [ ! -x "$LLAMA_DIR/build/bin/llama-batched-bench" ]; then
     mkdir -p "$LLAMA_DIR"
