@@ -40,6 +40,7 @@ static rmas_status time_read(rm_exec *e, int repeat, clockid_t clock, double *se
         rm_free(x);
         return rm_fail(err, RMAS_E_NOMEM, "out of memory for a read test of 512 MiB");
     }
+    rm_huge_pages(x, n * sizeof *x); /* as weights have them */
     for (size_t i = 0; i < n; i++) x[i] = (float)(i % 64);
     *r = (reading){.kern = e->kern, .x = x, .n = n / CHUNKS};
     for (int k = -1; k < repeat; k++) { /* the first run warms up */

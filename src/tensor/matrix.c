@@ -2,7 +2,6 @@
 #include "tensor/matrix.h"
 
 #include <string.h>
-#include <sys/mman.h>
 
 #include "tensor/matrix_impl.h"
 #include "tensor/pack.h"
@@ -48,24 +47,13 @@ static void pack_chunk(void *ctx, int chunk, int thread) {
     }
 }
 
-/* Large pages where the system has them on request: fewer page faults while packing, fewer TLB misses later. */
-static void huge_pages(uint8_t *p, size_t n) {
-#ifdef MADV_HUGEPAGE
-    const uintptr_t page = (uintptr_t)2 << 20;
-    uintptr_t from = ((uintptr_t)p + page - 1) / page * page, to = ((uintptr_t)p + n) / page * page;
-    if (from < to) (void)madvise((void *)from, to - from, MADV_HUGEPAGE);
-#else
-    (void)p, (void)n;
-#endif
-}
-
 static rmas_status pack(rm_part *p, int n_in, rm_exec *e, rmas_error *err) {
     int n_group = (p->n_out + RM_GROUP - 1) / RM_GROUP;
     p->group_bytes = rm_form_group_bytes(&rm_forms[p->form], (size_t)n_in / RM_QBLOCK);
     p->packed = rm_aligned(p->group_bytes * (size_t)n_group);
     if (!p->packed)
         return rm_fail(err, RMAS_E_NOMEM, "out of memory: a matrix of %d x %d needs %zu bytes", p->n_out, n_in, p->group_bytes * (size_t)n_group);
-    huge_pages(p->packed, p->group_bytes * (size_t)n_group);
+    rm_huge_pages(p->packed, p->group_bytes * (size_t)n_group);
     packing k = {p, n_in / RM_QBLOCK};
     rm_pool_run(e->pool, (n_group + PACK_CHUNK - 1) / PACK_CHUNK, pack_chunk, &k);
     p->data = NULL;
