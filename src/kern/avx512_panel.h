@@ -93,7 +93,7 @@ RM_INLINE void panel_body(uint8_t *panel, const uint8_t *group, size_t group_byt
 }
 RM_INLINE void panel_of(void *panel, const uint8_t *group, size_t group_bytes, int n_group, rm_form form, int b, int n_block, bool pairs) {
     switch (form) {
-#define X(name, bits, high, sub, min, super, table)                                                                                                  \
+#define X(name, bits, high, sub, min, super, table, shift)                                                                                           \
     case name: panel_body(panel, group, group_bytes, n_group, b, n_block, pairs, bits, high, sub, min, super, table, &rm_forms[name]); break;
         RM_SHAPES(X)
 #undef X

@@ -5,19 +5,19 @@ typedef struct {
     int bits, high, sub;
     bool min, super, table;
 } shape;
-/* The shapes of rm_forms: X(form, shape). */
+/* The shapes of rm_forms: X(form, shape, shift of the offset). */
 #define RM_SHAPES(X)                                                                                                                                 \
-    X(RM_FORM_Q4_0, 4, 0, 32, false, false, false)                                                                                                   \
-    X(RM_FORM_Q4_1, 4, 0, 32, true, false, false)                                                                                                    \
-    X(RM_FORM_Q5_0, 4, 1, 32, false, false, false)                                                                                                   \
-    X(RM_FORM_Q5_1, 4, 1, 32, true, false, false)                                                                                                    \
-    X(RM_FORM_Q8_0, 8, 0, 32, false, false, false)                                                                                                   \
-    X(RM_FORM_IQ4_NL, 4, 0, 32, false, false, true)                                                                                                  \
-    X(RM_FORM_Q2_K, 4, 0, 16, true, true, false)                                                                                                     \
-    X(RM_FORM_Q3_K, 4, 0, 16, false, true, false)                                                                                                    \
-    X(RM_FORM_Q4_K, 4, 0, 32, true, true, false)                                                                                                     \
-    X(RM_FORM_Q5_K, 4, 1, 32, true, true, false)                                                                                                     \
-    X(RM_FORM_Q6_K, 4, 2, 16, false, true, false)
+    X(RM_FORM_Q4_0, 4, 0, 32, false, false, false, 3)                                                                                                \
+    X(RM_FORM_Q4_1, 4, 0, 32, true, false, false, 0)                                                                                                 \
+    X(RM_FORM_Q5_0, 4, 1, 32, false, false, false, 4)                                                                                                \
+    X(RM_FORM_Q5_1, 4, 1, 32, true, false, false, 0)                                                                                                 \
+    X(RM_FORM_Q8_0, 8, 0, 32, false, false, false, 7)                                                                                                \
+    X(RM_FORM_IQ4_NL, 4, 0, 32, false, false, true, 7)                                                                                               \
+    X(RM_FORM_Q2_K, 4, 0, 16, true, true, false, 0)                                                                                                  \
+    X(RM_FORM_Q3_K, 4, 0, 16, false, true, false, 2)                                                                                                 \
+    X(RM_FORM_Q4_K, 4, 0, 32, true, true, false, 0)                                                                                                  \
+    X(RM_FORM_Q5_K, 4, 1, 32, true, true, false, 0)                                                                                                  \
+    X(RM_FORM_Q6_K, 4, 2, 16, false, true, false, 5)
 
 static void q_quant_512(uint8_t *tile, const float *x, size_t ldx, int n_row, size_t n) {
     const __m512i magnitude = _mm512_set1_epi32(0x7FFFFFFF);
@@ -105,7 +105,7 @@ RM_INLINE void expand_body(uint8_t *q, float *s, const uint8_t *group, int b0, i
 }
 static void q_expand_512(uint8_t *q, float *s, const uint8_t *group, rm_form form, int b0, int n_block) {
     switch (form) {
-#define X(name, bits, high, sub, min, super, table)                                                                                                  \
+#define X(name, bits, high, sub, min, super, table, shift)                                                                                           \
     case name: expand_body(q, s, group, b0, n_block, bits, high, sub, min, super, table, &rm_forms[name]); break;
         RM_SHAPES(X)
 #undef X
@@ -142,14 +142,13 @@ RM_INLINE void tile_end(__m512 f[][2], const rm_qtile *t, int n_row) {
 
 /* One body for expanded and for packed weights (`packed`: a form's shape is known, quants and scales are unpacked in registers: the
  * units that do that are idle during the products, so a few rows gain more from not storing the unpacked bytes than they lose). */
-RM_INLINE void product_body(const rm_qtile *t, int n_row, bool packed, int bits, int high, int sub, bool min, bool super, bool table) {
+RM_INLINE void product_body(const rm_qtile *t, int n_row, bool packed, int bits, int high, int sub, bool min, bool super, bool table, int shift) {
     __m512 f[RM_QROWS][2];
     tile_begin(f, t, n_row);
     const int n_sub = 32 / sub, quants = packed ? (bits + high) * 128 : RM_EXPANDED_QUANTS;
     const int scales = !packed ? 0 : RM_GROUP * (super ? n_sub : 2) * (min ? 2 : 1);
     const uint8_t *x = t->x, *q = t->q, *head = q;
     const float *s = t->s;
-    const __m128i shift = _mm_cvtsi32_si128(rm_forms[t->form].shift);
     const char *ahead = (const char *)t->ahead;
     for (int b = 0; b < t->n_block; b++, x += n_row * RM_QX_ROW, q += quants + scales, s += RM_GROUP * n_sub * (min ? 2 : 1)) {
         if (packed && super && b % 8 == 0) {
@@ -163,7 +162,7 @@ RM_INLINE void product_body(const rm_qtile *t, int n_row, bool packed, int bits,
             __m512i a[RM_QROWS][2];
             RM_UNROLL for (int r = 0; r < n_row; r++) /* minus offset times the sum of the activations, or 0 */
                 a[r][0] = a[r][1] =
-                    min ? _mm512_setzero_si512() : _mm512_sll_epi32(broadcast32(meta + (2 + (n_sub == 2 ? 1 + h : 0)) * n_row * 4 + r * 4), shift);
+                    min ? _mm512_setzero_si512() : _mm512_slli_epi32(broadcast32(meta + (2 + (n_sub == 2 ? 1 + h : 0)) * n_row * 4 + r * 4), shift);
             RM_UNROLL for (int i = 0; i < 8 / n_sub; i++) {
                 int k = h * 4 + i;
                 __m512i w0 = packed ? block_quants(q, k, 0, bits, high, table) : _mm512_load_si512(q + k * 128);
@@ -210,29 +209,29 @@ RM_INLINE void product_body(const rm_qtile *t, int n_row, bool packed, int bits,
     case 6: body(t, 6, __VA_ARGS__); break;                                                                                                          \
     default: break;                                                                                                                                  \
     }
-static void tile_32(const rm_qtile *t) { RM_EACH_COUNT(product_body, false, 8, 0, 32, false, false, false) }
-static void tile_32_min(const rm_qtile *t) { RM_EACH_COUNT(product_body, false, 8, 0, 32, true, false, false) }
-static void tile_16(const rm_qtile *t) { RM_EACH_COUNT(product_body, false, 8, 0, 16, false, false, false) }
-static void tile_16_min(const rm_qtile *t) { RM_EACH_COUNT(product_body, false, 8, 0, 16, true, false, false) }
+#define RM_TILES(X) X(32, false, 3) X(32, false, 4) X(32, false, 7) X(32, true, 0) X(16, false, 2) X(16, false, 5) X(16, true, 0)
+#define X(sub, min, shift)                                                                                                                           \
+    static void tile_##sub##_##shift(const rm_qtile *t) { RM_EACH_COUNT(product_body, false, 8, 0, sub, min, false, false, shift) }
+RM_TILES(X)
+#undef X
 static void q_tile_512(const rm_qtile *t) {
     const rm_form_info *f = &rm_forms[t->form];
-    if (f->sub == 32 && f->min)
-        tile_32_min(t);
-    else if (f->sub == 32)
-        tile_32(t);
-    else if (f->min)
-        tile_16_min(t);
-    else
-        tile_16(t);
+    switch (f->sub * 8 + f->shift) {
+#define X(sub, min, shift)                                                                                                                           \
+    case sub * 8 + shift: tile_##sub##_##shift(t); break;
+        RM_TILES(X)
+#undef X
+    default: break;
+    }
 }
 
-#define X(name, bits, high, sub, min, super, table)                                                                                                  \
-    static void rows_##name(const rm_qtile *t) { RM_EACH_COUNT(product_body, true, bits, high, sub, min, super, table) }
+#define X(name, bits, high, sub, min, super, table, shift)                                                                                           \
+    static void rows_##name(const rm_qtile *t) { RM_EACH_COUNT(product_body, true, bits, high, sub, min, super, table, shift) }
 RM_SHAPES(X)
 #undef X
 static void q_rows_512(const rm_qtile *t) {
     switch (t->form) {
-#define X(name, bits, high, sub, min, super, table)                                                                                                  \
+#define X(name, bits, high, sub, min, super, table, shift)                                                                                           \
     case name: rows_##name(t); break;
         RM_SHAPES(X)
 #undef X
