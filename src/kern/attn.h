@@ -119,6 +119,7 @@ RM_INLINE void attn_few(const rm_attn *a, bool half) {
     if (a->n_q - i == 2) attn_tile(a, i, 2, half);
     if (a->n_q - i == 1) attn_tile(a, i, 1, half);
 }
+
 /* Many queries: keys and values are made float32 once, then scores and sums are products in tiles of rows. The same sums in the same order. */
 RM_INLINE void attn_many(const rm_attn *a, bool half) {
     size_t d = (size_t)a->d;

@@ -134,11 +134,13 @@ static void outer_rest(float *dx, size_t lddx, const float *dy, size_t lddy, siz
         }
     }
 }
+
 /* Rows of the next tile of n: nearly equal tiles of OUTER_R at most. */
 RM_INLINE int outer_rows(int n) {
     int tiles = (n + OUTER_R - 1) / OUTER_R;
     return (n + tiles - 1) / tiles;
 }
+
 static void columns_all(float *dx, size_t lddx, const float *dy, size_t lddy, size_t step, int n_row, const float *w, size_t ldw, int n_out,
                         size_t n) {
     size_t c = 0;
