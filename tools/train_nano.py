@@ -42,7 +42,7 @@ def main():
     p.add_argument("--rows", type=int, default=200, help="problems")
     p.add_argument("--given", action="store_true", help="train on the answers that come with the problems")
     p.add_argument("--inner_steps", type=int, default=15)
-    p.add_argument("--outer_steps", type=int, default=30)
+    p.add_argument("--outer_steps", type=int, default=20)
     p.add_argument("--latent_length", type=int, default=8)
     p.add_argument("--rounds", type=int, default=2)
     p.add_argument("--threads", type=int, default=0)
