@@ -12,16 +12,37 @@
 #include "kern/avx512_quant.h"
 #include "kern/avx512_panel.h"
 
-#define RM_AVX512 RM_OPS, RM_GEMM, .q_quant = q_quant_512, .q_expand = q_expand_512, .q_tile = q_tile_512, .q_rows = q_rows_512, .q_rows_max = 24
+#define RM_AVX512 RM_OPS, RM_GEMM, .q_quant = q_quant_512, .q_expand = q_expand_512, .q_tile = q_tile_512, .q_tile_rows = RM_QROWS, .q_rows = q_rows_512, .q_rows_max = 24
 
 #ifdef RM_INTEL
+#include "kern/amx_quant.h"
+#include "kern/amx_bf16.h"
 const rm_kern rm_kern_avx512_intel = {.name = "avx512-intel", RM_AVX512, .q_columns = q_columns_512};
+const rm_kern rm_kern_amx = {
+    .name = "amx",
+    RM_OPS,
+    RM_GEMM,
+    .q_quant = q_quant_512,
+    .q_expand = q_expand_amx,
+    .q_tile = q_tile_amx,
+    .q_tile_rows = TILE_ROWS,
+    .q_signed = true,
+    .q_rows = q_rows_512,
+    .q_rows_max = 4,
+    .mul_bf16 = mul_bf16_amx,
+    .bf16_rows = bf16_rows_amx,
+    .to_bf16 = to_bf16_512,
+    .bf16_pairs = bf16_pairs_512,
+    .q_pairs = q_pairs_512,
+    .mul_pairs = mul_pairs_amx,
+};
 #else
 #include "kern/avx512_bf16.h"
 const rm_kern rm_kern_avx512 = {
     .name = "avx512",
     RM_AVX512,
     .mul_bf16 = mul_bf16_512,
+    .bf16_rows = bf16_rows_512,
     .to_bf16 = to_bf16_512,
     .bf16_pairs = bf16_pairs_512,
     .q_pairs = q_pairs_512,

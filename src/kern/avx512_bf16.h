@@ -1,14 +1,5 @@
 /* bf16 products: pairs of inputs per instruction, 16 float lanes along n, one sum per (row, output) as in gemm.h. */
 
-static void to_bf16_512(uint16_t *y, const float *x, size_t n) {
-    size_t i = 0;
-    for (; i + 16 <= n; i += 16) _mm256_storeu_si256((void *)(y + i), (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(x + i)));
-    if (i < n) {
-        __mmask16 m = v_first(n - i);
-        _mm256_mask_storeu_epi16(y + i, m, (__m256i)_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(m, x + i)));
-    }
-}
-
 enum { BF16_ROWS = 64, BF16_DEPTH = 1024 }; /* rows of x per block; inputs per block: the weights of 6 outputs stay in the first cache */
 
 /* Sums of a tile over inputs i0 .. i1; kept: sums of the inputs before (if i0 > 0) and of these (if i1 < n), else they are finished into y. */
@@ -57,9 +48,14 @@ RM_INLINE void bf16_strip(float *y, size_t ldy, const uint16_t *x, size_t ldx, c
     for (int o = 0; o < n_out; o++) bf16_tile(y + o, ldy, x, ldx, w + (size_t)o * ldw, ldw, i0, i1, n, bias ? bias + o : NULL, kept + o, nr, 1);
 }
 
-static void mul_bf16_512(float *y, size_t ldy, const uint16_t *x, size_t ldx, int n_row, const void *weights, size_t ldw, int n_out, size_t n,
+static void bf16_rows_512(uint16_t *y, const float *x, size_t ldx, int n_row, size_t n) {
+    for (int i = 0; i < n_row; i++) to_bf16_512(y + (size_t)i * rm_bf16_stride(n), x + (size_t)i * ldx, n);
+}
+
+static void mul_bf16_512(float *y, size_t ldy, const uint16_t *x, int n_row, const void *weights, size_t ldw, int n_out, size_t n,
                          const float *bias) {
     const uint8_t *w = weights;
+    const size_t ldx = rm_bf16_stride(n);
     __m512 kept[BF16_ROWS * 6];
     size_t depth = n <= BF16_DEPTH + BF16_DEPTH / 2 ? n : BF16_DEPTH;
     for (int r0 = 0; r0 < n_row; r0 += BF16_ROWS) {

@@ -100,17 +100,27 @@ RM_INLINE void panel_of(void *panel, const uint8_t *group, size_t group_bytes, i
     case RM_FORM_COUNT: break;
     }
 }
-#ifdef RM_INTEL
+#ifdef RM_INTEL /* where float32 products are faster */
 static void q_columns_512(float *panel, const uint8_t *group, size_t group_bytes, int n_group, rm_form form, int b, int n_block) {
     panel_of(panel, group, group_bytes, n_group, form, b, n_block, false);
 }
-#else
+#endif
 static void q_pairs_512(uint16_t *panel, const uint8_t *group, size_t group_bytes, int n_group, rm_form form, int b, int n_block) {
     panel_of(panel, group, group_bytes, n_group, form, b, n_block, true);
 }
 
+static void to_bf16_512(uint16_t *y, const float *x, size_t n) {
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) _mm256_storeu_si256((void *)(y + i), (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(x + i)));
+    if (i < n) {
+        __mmask16 m = v_first(n - i);
+        _mm256_mask_storeu_epi16(y + i, m, (__m256i)_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(m, x + i)));
+    }
+}
+
 static void bf16_pairs_512(uint16_t *panel, const void *w, size_t ldw, int n_out, size_t n) {
     const uint8_t *p = w;
+    memset(panel + (n_out + 1) / 2 * PAIRS_LINE, 0, (size_t)((n_out + 31) / 32 * 16 - (n_out + 1) / 2) * PAIRS_LINE * sizeof *panel);
     for (int o = 0; o < n_out; o += 2, p += 2 * ldw, panel += PAIRS_LINE)
         for (size_t c = 0; c < n; c += 16) {
             __mmask16 m = n - c < 16 ? v_first(n - c) : 0xFFFF, m1 = o + 1 < n_out ? m : 0;
@@ -122,6 +132,7 @@ static void bf16_pairs_512(uint16_t *panel, const void *w, size_t ldw, int n_out
 
 /* ---- products -------------------------------------------------------------------------------------------------------------------- */
 
+#ifndef RM_INTEL
 /* nr rows, nv vectors of 16 columns; the last vector has n_last columns. */
 RM_INLINE void pairs_tile(float *dx, size_t lddx, const uint16_t *dy, size_t lddy, const uint16_t *panel, int n_pair, int nr, int nv, size_t n_last) {
     __m512 s[6][4];

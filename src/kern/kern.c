@@ -8,6 +8,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 static uint64_t xgetbv0(void) {
     uint32_t lo, hi;
@@ -42,10 +46,23 @@ static bool has_gfni(void) {
     uint32_t a, b, c, d;
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && all(c, 1u << 8);
 }
+
+/* AMX with int8 and bf16; the system gives a process the tiles when it asks for them. */
+static bool has_amx(void) {
+#ifdef __linux__
+    enum { REQUEST = 0x1023 /* ARCH_REQ_XCOMP_PERM */, TILE_DATA = 18 };
+    uint32_t a, b, c, d;
+    if (!has_avx512() || !has_gfni() || (xgetbv0() & 0x60000) != 0x60000) return false;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !all(d, 1u << 22 | 1u << 24 | 1u << 25)) return false;
+    return syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
+#else
+    return false;
+#endif
+}
 #endif
 
 const rm_kern *rm_kern_at(int i) {
-    const rm_kern *t[5];
+    const rm_kern *t[6];
     int n = 0;
     t[n++] = &rm_kern_portable;
 #if defined(__x86_64__)
@@ -54,6 +71,7 @@ const rm_kern *rm_kern_at(int i) {
         if (has_gfni() && !is_intel()) t[n++] = &rm_kern_avx512_intel;
         t[n++] = &rm_kern_avx512;
         if (has_gfni() && is_intel()) t[n++] = &rm_kern_avx512_intel;
+        if (has_amx()) t[n++] = &rm_kern_amx;
     }
 #elif defined(__aarch64__)
     t[n++] = &rm_kern_neon;

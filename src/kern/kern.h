@@ -14,7 +14,8 @@
 #include "kern/form.h"
 #include "util/error.h"
 
-enum { RM_KV_BLOCK = 64 /* keys per block of an attention cache */, RM_PANEL = 64 /* columns of a panel of weights */ };
+enum { RM_KV_BLOCK = 64 /* keys per block of an attention cache */, RM_PANEL = 64 /* columns of a panel of weights */, RM_BF16_ROWS = 16 };
+static inline size_t rm_bf16_stride(size_t n) { return (n + 31) / 32 * 32; }
 
 /* Attention of n_q queries with one block of keys and values, all of one kv head; blocks are given in the order of their positions,
  * then attn_finish is called once. The caller sets m = -INFINITY, l = 0, o = 0 before the first block.
@@ -69,7 +70,7 @@ typedef enum { RM_W_F32, RM_W_F16, RM_W_BF16 } rm_wtype;
 /* Products of a tile of 8-bit activations with one group of weights: y[i][0..RM_GROUP). */
 typedef struct {
     const uint8_t *x; /* the tile (form.h), at the first block */
-    int n_row; /* 1..RM_QROWS */
+    int n_row; /* 1..RM_QROWS; q_tile: ..q_tile_rows */
     int n_block;
     rm_form form;
     const uint8_t *q; /* q_tile: expanded quants at the first block; q_rows: the packed group at its beginning */
@@ -123,17 +124,19 @@ struct rm_kern {
     void (*mul_rows)(float *y, size_t ldy, const float *x, size_t ldx, int n_row, const void *w, size_t ldw, rm_wtype type, int n_out, size_t n,
                      const float *bias);
     void (*widen)(float *y, const void *w, rm_wtype type, size_t n); /* f16 or bf16 to float32; w need not be aligned */
-    /* The same with both factors in bf16 and float32 sums; x rows are ldx elements apart. NULL where that is not faster than float32. */
-    void (*mul_bf16)(float *y, size_t ldy, const uint16_t *x, size_t ldx, int n_row, const void *w, size_t ldw, int n_out, size_t n,
-                     const float *bias);
-    void (*to_bf16)(uint16_t *y, const float *x, size_t n); /* round to nearest even; NULL if mul_bf16 is */
+    /* The same with both factors in bf16 and float32 sums. NULL where that is not faster than float32. x comes from bf16_rows, which takes RM_BF16_ROWS
+     * rows at a time (the last time fewer) to RM_BF16_ROWS rm_bf16_stride(n) elements, 64-byte aligned, in an order of its own. */
+    void (*mul_bf16)(float *y, size_t ldy, const uint16_t *x, int n_row, const void *w, size_t ldw, int n_out, size_t n, const float *bias);
+    void (*bf16_rows)(uint16_t *y, const float *x, size_t ldx, int n_row, size_t n);
     /* dx[i][0..n) += sum over o of dy[i][o] w[o][0..n), in the order of o */
     void (*mul_columns)(float *dx, size_t lddx, const float *dy, size_t lddy, int n_row, const float *w, size_t ldw, int n_out, size_t n);
     /* Weights of n_group packed groups for it, blocks b .. b + n_block <= b + 2 as float32 [RM_GROUP n_group][RM_PANEL], 64-byte aligned; may be NULL. */
     void (*q_columns)(float *panel, const uint8_t *group, size_t group_bytes, int n_group, rm_form form, int b, int n_block);
     /* mul_columns in bf16 with float32 sums; NULL if mul_bf16 is, or else at will. A panel holds weights of RM_PANEL columns as pairs
-     * of outputs, 64-byte aligned: [n_pair][RM_PANEL][2]. bf16_pairs: from rows of n <= RM_PANEL columns; the partner of an odd last output is 0.
-     * q_pairs: from packed groups, 16 pairs each, blocks b .. b + n_block <= b + 2. mul_pairs: rows of dy hold 2 n_pair bf16. */
+     * of outputs, 64-byte aligned: [n_pair][RM_PANEL][2], with zeros up to whole groups (16 pairs). bf16_pairs: from rows of n <= RM_PANEL columns.
+     * q_pairs: from packed groups, 16 pairs each, blocks b .. b + n_block <= b + 2. mul_pairs: rows of dy are from to_bf16 (round to nearest even),
+     * with zeros up to whole groups. */
+    void (*to_bf16)(uint16_t *y, const float *x, size_t n);
     void (*bf16_pairs)(uint16_t *panel, const void *w, size_t ldw, int n_out, size_t n);
     void (*q_pairs)(uint16_t *panel, const uint8_t *group, size_t group_bytes, int n_group, rm_form form, int b, int n_block);
     void (*mul_pairs)(float *dx, size_t lddx, const uint16_t *dy, size_t lddy, int n_row, const uint16_t *panel, int n_pair, size_t n);
@@ -143,12 +146,14 @@ struct rm_kern {
     void (*q_quant)(uint8_t *tile, const float *x, size_t ldx, int n_row, size_t n);
     void (*q_expand)(uint8_t *q, float *s, const uint8_t *group, rm_form form, int b0, int n_block);
     void (*q_tile)(const rm_qtile *t);
+    int q_tile_rows; /* the most rows of a tile for q_tile */
+    bool q_signed; /* q_expand makes int8 of the quants, without the form's offset */
     void (*q_rows)(const rm_qtile *t);
     int q_rows_max; /* q_rows is the faster one for so many rows in all; 0: there is no q_rows */
 };
 
 /* name: NULL for the best table that this CPU and operating system can run (or the one that the environment variable RMAS_ISA
- * names), else "portable", "avx2", "avx512", "avx512-intel" or "neon". Fails if the CPU cannot run it. */
+ * names), else "portable", "avx2", "avx512", "avx512-intel", "amx" or "neon". Fails if the CPU cannot run it. */
 rmas_status rm_kern_get(const rm_kern **out, const char *name, rmas_error *err);
 /* All tables that this CPU can run, for tests: number i, NULL past the last. */
 const rm_kern *rm_kern_at(int i);

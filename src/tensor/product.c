@@ -54,19 +54,20 @@ static void dequant_outputs(const product *p, const slice *s, int first, int end
 
 /* ---- bf16 -------------------------------------------------------------------------------------------------------------------- */
 
-enum { ROUND_ROWS = 16 };
+static inline int bf16_groups(int n_row) { return (n_row + RM_BF16_ROWS - 1) / RM_BF16_ROWS; }
 
 static void round_chunk(void *ctx, int chunk, int thread) {
     (void)thread;
     const product *p = ctx;
+    int i = chunk * RM_BF16_ROWS;
     size_t n_in = (size_t)p->w->n_in;
-    for (int i = chunk * ROUND_ROWS; i < least((chunk + 1) * ROUND_ROWS, p->n_row); i++)
-        p->e->kern->to_bf16((uint16_t *)(void *)p->shared + (size_t)i * n_in, p->x + (size_t)i * p->ldx, n_in);
+    p->e->kern->bf16_rows((uint16_t *)(void *)p->shared + (size_t)i * rm_bf16_stride(n_in), p->x + (size_t)i * p->ldx, p->ldx,
+                          least(RM_BF16_ROWS, p->n_row - i), n_in);
 }
 
 static void bf16_outputs(const product *p, const slice *s, int o, int n) {
-    p->e->kern->mul_bf16(s->y + o, p->ldy, (const uint16_t *)(const void *)p->shared, (size_t)p->w->n_in, p->n_row,
-                         s->part->data + (size_t)o * s->part->row_bytes, s->part->row_bytes, n, (size_t)p->w->n_in, s->bias ? s->bias + o : NULL);
+    p->e->kern->mul_bf16(s->y + o, p->ldy, (const uint16_t *)(const void *)p->shared, p->n_row, s->part->data + (size_t)o * s->part->row_bytes,
+                         s->part->row_bytes, n, (size_t)p->w->n_in, s->bias ? s->bias + o : NULL);
 }
 
 /* ---- 8 bits ------------------------------------------------------------------------------------------------------------------ */
@@ -77,8 +78,12 @@ enum { BLOCKS_AT_ONCE = 32, AHEAD_TILES = 4, AHEAD_ONE = 6144 /* bytes */ };
 /* Rows are cut into n_tile nearly equal tiles. */
 enum { SEGMENT = 1024 }; /* inputs that are quantised in one piece, if there are several rows */
 
-static inline int tile_count(int n_row) { return (n_row + RM_QROWS - 1) / RM_QROWS; }
-static inline int tile_first(const product *p, int tile) { return (int)((int64_t)tile * p->n_row / tile_count(p->n_row)); }
+static inline bool straight(const product *p) { return p->n_row <= p->e->kern->q_rows_max; } /* q_rows, else q_expand and q_tile */
+static inline int tile_count(const product *p) {
+    int rows = straight(p) ? RM_QROWS : p->e->kern->q_tile_rows;
+    return (p->n_row + rows - 1) / rows;
+}
+static inline int tile_first(const product *p, int tile) { return (int)((int64_t)tile * p->n_row / tile_count(p)); }
 static inline const uint8_t *tile_at(const product *p, int tile, int block) {
     int i = tile_first(p, tile), n = tile_first(p, tile + 1) - i;
     return p->shared + ((size_t)i * (size_t)(p->w->n_in / RM_QBLOCK) + (size_t)n * (size_t)block) * RM_QX_ROW;
@@ -96,10 +101,10 @@ static void quant_chunk(void *ctx, int chunk, int thread) {
 static void packed_group(const product *p, const rm_part *part, const uint8_t *group, float *y, size_t ldy, const float *bias, uint8_t *local) {
     const rm_kern *k = p->e->kern;
     const rm_form_info *f = &rm_forms[part->form];
-    int n_block = p->w->n_in / RM_QBLOCK, n_tile = tile_count(p->n_row);
+    int n_block = p->w->n_in / RM_QBLOCK, n_tile = tile_count(p);
     size_t block_bytes = rm_form_block_bytes(f);
     rm_qtile t = {.form = part->form, .ldy = ldy};
-    if (p->n_row <= k->q_rows_max) {
+    if (straight(p)) {
         t.n_block = n_block, t.q = group, t.bias = bias;
         t.ahead_bytes = (int)up64(block_bytes / (size_t)n_tile);
         for (int i = 0; i < n_tile; i++) {
@@ -179,7 +184,7 @@ static void product_chunk(void *ctx, int chunk, int thread) {
 
 /* Outputs per chunk: about 16 chunks a thread where the matrix is large enough, at least 16 KB of weights each. */
 static int chunk_size(const rm_exec *e, const rm_matrix *w, const rm_part *part) {
-    size_t unit = part->packed ? RM_GROUP : DEQUANT_ROWS, row_bytes = part->packed ? part->group_bytes / RM_GROUP : part->row_bytes;
+    size_t unit = part->packed || part->kind == RM_PART_BF16 ? RM_GROUP : DEQUANT_ROWS, row_bytes = part->packed ? part->group_bytes / RM_GROUP : part->row_bytes;
     size_t per = (size_t)w->n_out / (16 * (size_t)rm_pool_size(e->pool)), floor = 16384 / (row_bytes ? row_bytes : 1);
     size_t units = ((per > floor ? per : floor) + unit - 1) / unit;
     return (int)((units ? units : 1) * unit);
@@ -220,13 +225,13 @@ static bool prepare(product *p) {
         break;
     case RM_PART_DEQUANT: p->local_bytes = up64(n_in * DEQUANT_ROWS * sizeof(float)); break;
     case RM_PART_BF16:
-        if (!(p->shared = rm_exec_shared(e, (size_t)p->n_row * n_in * sizeof(uint16_t)))) return false;
-        convert_rows(p, (p->n_row + ROUND_ROWS - 1) / ROUND_ROWS, round_chunk);
+        if (!(p->shared = rm_exec_shared(e, (size_t)bf16_groups(p->n_row) * RM_BF16_ROWS * rm_bf16_stride(n_in) * sizeof(uint16_t)))) return false;
+        convert_rows(p, bf16_groups(p->n_row), round_chunk);
         return true;
     case RM_PART_PACKED:
         if (!(p->shared = rm_exec_shared(e, n_in / RM_QBLOCK * (size_t)p->n_row * RM_QX_ROW))) return false;
         p->n_segment = p->n_row > 1 ? (int)(n_in + SEGMENT - 1) / SEGMENT : 1;
-        convert_rows(p, tile_count(p->n_row) * p->n_segment, quant_chunk);
+        convert_rows(p, tile_count(p) * p->n_segment, quant_chunk);
         for (int i = 0; i < p->n_slice; i++) p->local_bytes = most(p->local_bytes, packed_local(p, p->slice[i].part));
         break;
     }
@@ -324,7 +329,7 @@ static void round_dy(void *ctx, int chunk, int thread) {
     (void)thread;
     const gradient *p = ctx;
     size_t n = (size_t)p->part->n_out, stride = dy_stride(p->part);
-    for (int i = chunk * ROUND_ROWS; i < least((chunk + 1) * ROUND_ROWS, p->n_row); i++) {
+    for (int i = chunk * RM_BF16_ROWS; i < least((chunk + 1) * RM_BF16_ROWS, p->n_row); i++) {
         uint16_t *to = (uint16_t *)(void *)p->shared + (size_t)i * stride;
         p->e->kern->to_bf16(to, p->x + (size_t)i * p->ldx, n);
         memset(to + n, 0, (stride - n) * sizeof *to);
@@ -356,7 +361,7 @@ static bool run_part_t(gradient *p) {
     bool pairs = e->kern->mul_pairs && (part->kind == RM_PART_PACKED || part->kind == RM_PART_BF16);
     if (pairs) {
         if (!(p->shared = rm_exec_shared(e, (size_t)p->n_row * dy_stride(part) * sizeof(uint16_t)))) return false;
-        rm_pool_run(e->pool, (p->n_row + ROUND_ROWS - 1) / ROUND_ROWS, round_dy, p);
+        rm_pool_run(e->pool, bf16_groups(p->n_row), round_dy, p);
         p->chunk = RM_PANEL;
         p->local_bytes = RM_PANEL * PANEL_OUTPUTS * sizeof(uint16_t);
     } else {
