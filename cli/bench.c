@@ -103,7 +103,7 @@ static rmas_status steps(bench *b, rm_seq **seq, int n_seq, int64_t n, bool late
     float *embeds = hidden ? hidden + (size_t)n_seq * d : NULL;
     for (int i = 0; i < n_seq && s == RMAS_OK; i++) {
         id[i] = synthetic(b, i, -1);
-        feed[i] = (rm_feed){.seq = seq[i], .n = 1, .want_logits = !latent};
+        feed[i] = (rm_feed){.seq = seq[i], .n = 1, .want_logits = !latent, .step = true};
         if (latent)
             feed[i].embeds = embeds + (size_t)i * d;
         else

@@ -201,7 +201,7 @@ static rmas_status generate(state *s, rmas_error *err) {
         if (!is_end(s, id)) show(s, id);
         s->n_out++;
         if (is_end(s, id) || s->n_out >= o->max_new || ferror(stdout)) break;
-        rm_feed f = {.seq = s->seq, .n = 1, .tokens = &id, .want_logits = true};
+        rm_feed f = {.seq = s->seq, .n = 1, .tokens = &id, .want_logits = true, .step = true};
         st = rm_batch_forward(s->batch, &f, 1, err);
     }
     s->t_out = now() - start;

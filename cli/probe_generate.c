@@ -52,7 +52,7 @@ static rmas_status run(rm_probe_model *p, const generate_options *g, reply *out,
             if (*t < 0) return rm_fail(err, RMAS_E_FORMAT, "the logits are not numbers: broken weights?");
             if (++out[k].n == g->n_max || (!g->ignore_eos && *t == g->eos)) continue;
             who[n] = k;
-            feed[n++] = (rm_feed){.seq = p->seq[k].seq, .n = 1, .tokens = t, .want_logits = true};
+            feed[n++] = (rm_feed){.seq = p->seq[k].seq, .n = 1, .tokens = t, .want_logits = true, .step = true};
         }
         n_live = n;
     }

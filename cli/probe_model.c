@@ -210,7 +210,7 @@ static rmas_status roll(rm_probe_model *p, const rm_link *l, int n_step, rm_feed
             float *e = link[i] + (size_t)k * width;
             memcpy(hidden[i] + (size_t)k * width, rm_batch_hidden(p->batch, i), width * sizeof *e);
             RM_TRY(rm_link_apply(l, hidden[i] + (size_t)k * width, 1, e, err));
-            feed[i] = (rm_feed){.seq = p->seq[i].seq, .n = 1, .embeds = e};
+            feed[i] = (rm_feed){.seq = p->seq[i].seq, .n = 1, .embeds = e, .step = true};
         }
     }
     return RMAS_OK;

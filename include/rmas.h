@@ -103,7 +103,8 @@ rmas_status rmas_model_render_chat(const rmas_model *m, const char *system, cons
 
 /* ---- session ------------------------------------------------------------ */
 
-/* Positions appended to one sequence: tokens, or embeddings [n, d_model] where tokens is NULL or tokens[i] < 0. */
+/* Positions appended to one sequence: tokens, or embeddings [n, d_model] where tokens is NULL or tokens[i] < 0. One position is taken for a step of
+ * generation, more for a piece of a prompt: some processors compute these differently, to the last bits. */
 typedef struct {
     int seq, n;
     const int32_t *tokens;

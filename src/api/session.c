@@ -62,7 +62,7 @@ rmas_status rmas_session_feed(rmas_session *s, const rmas_feed *feed, int n_feed
         RM_TRY(check_seq(s, feed[i].seq, err));
         if (s->place[feed[i].seq] >= 0) return rm_fail(err, RMAS_E_ARG, "sequence %d is fed twice in one call", feed[i].seq);
         s->place[feed[i].seq] = i;
-        s->feed[i] = (rm_feed){s->seq[feed[i].seq], feed[i].n, feed[i].tokens, feed[i].embeds, true};
+        s->feed[i] = (rm_feed){s->seq[feed[i].seq], feed[i].n, feed[i].tokens, feed[i].embeds, .want_logits = true, .step = feed[i].n == 1};
     }
     rmas_status st = rm_batch_forward(s->batch, s->feed, n_feed, err);
     for (int i = 0; i < s->n_seq && st != RMAS_OK; i++) s->place[i] = -1;

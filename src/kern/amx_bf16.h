@@ -10,8 +10,8 @@ enum {
     PASS_BYTES = 5 << 18 /* of rows: they stay in the second cache */
 };
 
-/* Rows as pairs of inputs: [step][16 pairs][16 rows][2]. */
-static void bf16_rows_amx(uint16_t *y, const float *x, size_t ldx, int n_row, size_t n) {
+/* Rows in steps: [step][16 rows][32], or as pairs of inputs: [step][16 pairs][16 rows][2]. */
+static void bf16_rows_amx(uint16_t *y, const float *x, size_t ldx, int n_row, size_t n, bool pairs) {
     for (size_t i = 0; i < n; i += STEP, y += STEP * TILE_ROWS) {
         __m512 v[TILE_ROWS];
         size_t left = n - i;
@@ -22,7 +22,7 @@ static void bf16_rows_amx(uint16_t *y, const float *x, size_t ldx, int n_row, si
             __m512 a = _mm512_maskz_loadu_ps(lo & some, p), b = _mm512_maskz_loadu_ps(hi & some, p + (hi ? 16 : 0));
             v[r] = _mm512_castsi512_ps((__m512i)_mm512_cvtne2ps_pbh(b, a));
         }
-        v_turn(v);
+        if (pairs) v_turn(v);
         for (int k = 0; k < 16; k++) _mm512_storeu_ps((float *)(void *)y + k * 16, v[k]);
     }
 }
@@ -122,6 +122,124 @@ static void mul_bf16_amx(float *y, size_t ldy, const uint16_t *x, int n_row, con
                 }
         }
     }
+}
+
+/* ---- quantised weights as bf16 ------------------------------------------------------------------------------------------------------ */
+
+/* Weights of 32 outputs as the second factor of tiles: pairs of inputs of 16 outputs, [2][DEPTH][16 pairs][16 outputs][2]. */
+typedef uint16_t input_pairs[2][DEPTH][16][STEP];
+
+/* One block of 32 inputs. */
+RM_INLINE void inputs_block(input_pairs to, int at, const uint8_t *p, const uint8_t *head, int bits, int high, int sub, bool min, bool super, bool table,
+                            float offset) {
+    const int n_sub = 32 / sub, quants = (bits + high) * 128;
+    /* bytes of outputs 0 0 1 1 2 2 .. 7 7, inputs 0 1 0 1 .. of a vector; 32 further on: outputs 8 .. 15 */
+    const __m512i first = _mm512_setr_epi32(0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29);
+    const __m512i twice = _mm512_setr_epi32(0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+    RM_UNROLL for (int c = 0; c < 2; c++) {
+        __m512 d[2][2], m[2][2];
+        RM_UNROLL for (int h = 0; h < n_sub; h++) {
+            __m512 x = block_scale(p + quants, head, h, c, false, super);
+            __m512 y = min ? block_min(p + quants, head, n_sub, h, c, super) : _mm512_mul_ps(x, _mm512_set1_ps(-offset));
+            RM_UNROLL for (int o = 0; o < 2; o++) {
+                __m512i which = _mm512_add_epi32(twice, _mm512_set1_epi32(8 * o));
+                d[h][o] = _mm512_permutexvar_ps(which, x);
+                m[h][o] = _mm512_permutexvar_ps(which, y);
+            }
+        }
+        RM_UNROLL for (int s = 0; s < 8; s++) {
+            const int h = n_sub == 2 ? s / 4 : 0;
+            __m512i v = block_quants(p, s, c, bits, high, table);
+            RM_UNROLL for (int i = 0; i < 2; i++) { /* pairs */
+                __m512 x[2];
+                RM_UNROLL for (int o = 0; o < 2; o++) {
+                    __m512i which = _mm512_add_epi32(first, _mm512_set1_epi32(32 * o + 2 * i));
+                    x[o] = _mm512_cvtepi32_ps(_mm512_maskz_permutexvar_epi8(0x1111111111111111, which, v));
+                    x[o] = _mm512_fmadd_ps(x[o], d[h][o], m[h][o]);
+                }
+                _mm512_store_si512(to[c][at][2 * s + i], (__m512i)_mm512_cvtne2ps_pbh(x[1], x[0]));
+            }
+        }
+    }
+}
+RM_INLINE void inputs_body(input_pairs to, const uint8_t *group, size_t ahead, int b0, int n_block, int bits, int high, int sub, bool min, bool super,
+                           bool table, const rm_form_info *f) {
+    const float offset = f->shift ? (float)(1 << f->shift) : 0;
+    for (int b = b0; b < b0 + n_block; b++) {
+        const uint8_t *p = group + rm_form_block_at(f, (size_t)b), *head = group + rm_form_head_at(f, (size_t)b);
+        for (size_t i = 0; i < rm_form_block_bytes(f); i += 64) _mm_prefetch((const char *)p + ahead + i, _MM_HINT_T0);
+        inputs_block(to, b - b0, p, head, bits, high, sub, min, super, table, offset);
+    }
+}
+/* Blocks b0 .. b0 + n_block <= DEPTH of a packed group; those `ahead` bytes further on are fetched meanwhile. */
+static void unpack_inputs(input_pairs to, const uint8_t *group, size_t ahead, rm_form form, int b0, int n_block) {
+    switch (form) {
+#define X(name, bits, high, sub, min, super, table, shift)                                                                                           \
+    case name: inputs_body(to, group, ahead, b0, n_block, bits, high, sub, min, super, table, &rm_forms[name]); break;
+        RM_SHAPES(X)
+#undef X
+    case RM_FORM_COUNT: break;
+    }
+}
+
+/* Adds n steps to the sums y of 16 rows, x, or 32, the others at x1 and y1, and 32 outputs. */
+RM_INLINE void inputs_steps(float *y, float *y1, size_t ldy, const uint16_t *x, const uint16_t *x1, const input_pairs w, int n, bool more, bool two) {
+    if (more) {
+        TILE_LOAD(0, y, ldy * 4);
+        TILE_LOAD(1, y + 16, ldy * 4);
+        if (two) TILE_LOAD(2, y1, ldy * 4);
+        if (two) TILE_LOAD(3, y1 + 16, ldy * 4);
+    } else {
+        TILE_ZERO(0);
+        TILE_ZERO(1);
+        if (two) TILE_ZERO(2);
+        if (two) TILE_ZERO(3);
+    }
+    for (int s = 0; s < n; s++, x += STEP * TILE_ROWS, x1 += STEP * TILE_ROWS) {
+        TILE_LOAD(4, x, 64);
+        TILE_LOAD(6, w[0][s], 64);
+        TILE_DOT_BF16(0, 4, 6);
+        TILE_LOAD(7, w[1][s], 64);
+        TILE_DOT_BF16(1, 4, 7);
+        if (!two) continue;
+        TILE_LOAD(5, x1, 64);
+        TILE_DOT_BF16(2, 5, 6);
+        TILE_DOT_BF16(3, 5, 7);
+    }
+    TILE_STORE(0, y, ldy * 4);
+    TILE_STORE(1, y + 16, ldy * 4);
+    if (two) TILE_STORE(2, y1, ldy * 4);
+    if (two) TILE_STORE(3, y1 + 16, ldy * 4);
+}
+
+static void q_mul_bf16_amx(float *y, size_t ldy, const uint16_t *x, int n_row, const uint8_t *group, size_t group_bytes, int n_group, rm_form form,
+                           size_t n, const float *bias) {
+    _Alignas(64) input_pairs w;
+    _Alignas(64) float last[TILE_ROWS][RM_GROUP]; /* the sums of the last rows, if fewer than 16 */
+    const size_t block = n * TILE_ROWS;
+    const int n_block = (int)(n / RM_QBLOCK), whole = n_row / TILE_ROWS * TILE_ROWS, rest = n_row - whole;
+    tiles_for(TILE_ROWS, 64);
+    for (int b = 0; b < n_block; b += DEPTH) { /* rows of these inputs stay in the second cache for all groups */
+        int steps = n_block - b < DEPTH ? n_block - b : DEPTH;
+        for (int g = 0; g < n_group; g++) {
+            const uint16_t *xb = x + (size_t)b * STEP * TILE_ROWS;
+            float *yb = y + g * RM_GROUP;
+            unpack_inputs(w, group + (size_t)g * group_bytes, g + 1 < n_group ? group_bytes : 0, form, b, steps);
+            int i = 0;
+            for (; i + 32 <= whole; i += 32, xb += 2 * block, yb += 32 * ldy)
+                inputs_steps(yb, yb + 16 * ldy, ldy, xb, xb + block, w, steps, b > 0, true);
+            if (i < whole) inputs_steps(yb, NULL, ldy, xb, xb, w, steps, b > 0, false), xb += block, yb += 16 * ldy;
+            if (!rest) continue;
+            for (int r = 0; b > 0 && r < rest; r++)
+                for (int c = 0; c < RM_GROUP; c += 16) _mm512_store_ps(last[r] + c, _mm512_loadu_ps(yb + (size_t)r * ldy + c));
+            inputs_steps(last[0], NULL, RM_GROUP, xb, xb, w, steps, b > 0, false);
+            for (int r = 0; r < rest; r++)
+                for (int c = 0; c < RM_GROUP; c += 16) _mm512_storeu_ps(yb + (size_t)r * ldy + c, _mm512_load_ps(last[r] + c));
+        }
+    }
+    for (int r = 0; bias && r < n_row; r++)
+        for (int c = 0; c < n_group * RM_GROUP; c += 16)
+            _mm512_storeu_ps(y + (size_t)r * ldy + c, _mm512_add_ps(_mm512_loadu_ps(y + (size_t)r * ldy + c), _mm512_loadu_ps(bias + c)));
 }
 
 /* ---- gradients: sums over the outputs, panels as in avx512_panel.h -------------------------------------------------------------- */

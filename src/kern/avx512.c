@@ -31,6 +31,7 @@ const rm_kern rm_kern_amx = {
     .q_rows_max = 4,
     .mul_bf16 = mul_bf16_amx,
     .bf16_rows = bf16_rows_amx,
+    .q_mul_bf16 = q_mul_bf16_amx,
     .to_bf16 = to_bf16_512,
     .bf16_pairs = bf16_pairs_512,
     .q_pairs = q_pairs_512,

@@ -48,7 +48,8 @@ RM_INLINE void bf16_strip(float *y, size_t ldy, const uint16_t *x, size_t ldx, c
     for (int o = 0; o < n_out; o++) bf16_tile(y + o, ldy, x, ldx, w + (size_t)o * ldw, ldw, i0, i1, n, bias ? bias + o : NULL, kept + o, nr, 1);
 }
 
-static void bf16_rows_512(uint16_t *y, const float *x, size_t ldx, int n_row, size_t n) {
+static void bf16_rows_512(uint16_t *y, const float *x, size_t ldx, int n_row, size_t n, bool pairs) {
+    (void)pairs;
     for (int i = 0; i < n_row; i++) to_bf16_512(y + (size_t)i * rm_bf16_stride(n), x + (size_t)i * ldx, n);
 }
 

@@ -125,9 +125,10 @@ struct rm_kern {
                      const float *bias);
     void (*widen)(float *y, const void *w, rm_wtype type, size_t n); /* f16 or bf16 to float32; w need not be aligned */
     /* The same with both factors in bf16 and float32 sums. NULL where that is not faster than float32. x comes from bf16_rows, which takes RM_BF16_ROWS
-     * rows at a time (the last time fewer) to RM_BF16_ROWS rm_bf16_stride(n) elements, 64-byte aligned, in an order of its own. */
+     * rows at a time (the last time fewer) to RM_BF16_ROWS rm_bf16_stride(n) elements, 64-byte aligned, in an order of its own: pairs for mul_bf16,
+     * else for q_mul_bf16. */
     void (*mul_bf16)(float *y, size_t ldy, const uint16_t *x, int n_row, const void *w, size_t ldw, int n_out, size_t n, const float *bias);
-    void (*bf16_rows)(uint16_t *y, const float *x, size_t ldx, int n_row, size_t n);
+    void (*bf16_rows)(uint16_t *y, const float *x, size_t ldx, int n_row, size_t n, bool pairs);
     /* dx[i][0..n) += sum over o of dy[i][o] w[o][0..n), in the order of o */
     void (*mul_columns)(float *dx, size_t lddx, const float *dy, size_t lddy, int n_row, const float *w, size_t ldw, int n_out, size_t n);
     /* Weights of n_group packed groups for it, blocks b .. b + n_block <= b + 2 as float32 [RM_GROUP n_group][RM_PANEL], 64-byte aligned; may be NULL. */
@@ -149,6 +150,10 @@ struct rm_kern {
     int q_tile_rows; /* the most rows of a tile for q_tile */
     bool q_signed; /* q_expand makes int8 of the quants, without the form's offset */
     void (*q_rows)(const rm_qtile *t);
+    /* Products with packed weights in bf16: n_group groups, y[i][0 .. RM_GROUP n_group). For many rows at a time only, for few it is slow; NULL where it
+     * is no faster than q_tile for many. */
+    void (*q_mul_bf16)(float *y, size_t ldy, const uint16_t *x, int n_row, const uint8_t *group, size_t group_bytes, int n_group, rm_form form, size_t n,
+                       const float *bias);
     int q_rows_max; /* q_rows is the faster one for so many rows in all; 0: there is no q_rows */
 };
 

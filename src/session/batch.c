@@ -81,11 +81,12 @@ static rmas_status check_feeds(const rm_batch *b, const rm_feed *feed, int n_fee
     return st;
 }
 
-/* The next rows of the feeds, from position done of feed *first on; returns how many. */
+/* The next rows of the feeds, from position done of feed *first on, all of prompts or all steps; returns how many. */
 static int fill_pass(rm_work *w, const rm_feed *feed, int n_feed, int *first, int *done) {
     int n_row = 0;
+    const bool step = feed[*first].step;
     w->n_run = 0;
-    while (*first < n_feed && n_row < PASS_ROWS) {
+    while (*first < n_feed && n_row < PASS_ROWS && feed[*first].step == step) {
         int left = feed[*first].n - *done, n = left < PASS_ROWS - n_row ? left : PASS_ROWS - n_row;
         w->run[w->n_run] = (rm_run){.row = n_row, .n = n, .pos = feed[*first].seq->len};
         w->seq[w->n_run++] = feed[*first].seq;
@@ -183,7 +184,10 @@ static rmas_status run_passes(rm_batch *b, const rm_feed *feed, int n_feed, int6
         int f0 = first, d0 = done, n = fill_pass(&b->work, feed, n_feed, &first, &done);
         rm_time_to(b->m->exec, RM_TIME_EMBED);
         RM_TRY(embed(b, feed, f0, d0, err));
-        RM_TRY(pass(b, n, layers ? layers + row * d : NULL, (size_t)total * d, err));
+        b->m->exec->prompt = !feed[f0].step;
+        rmas_status st = pass(b, n, layers ? layers + row * d : NULL, (size_t)total * d, err);
+        b->m->exec->prompt = false;
+        if (st != RMAS_OK) return st;
         finish_pass(b, feed, f0, d0, n, hidden ? hidden + row * d : NULL);
         rm_time_pass(b->m->exec, n);
         row += (size_t)n;

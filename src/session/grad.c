@@ -156,7 +156,7 @@ static rmas_status push(rm_tape *t, const rm_tape_rows *rows, int n_rows, rm_fee
         RM_TRY(check_item(t, i, rows[i].seq, rows[i].n, seen, err));
         if (t->seq[rows[i].seq].popped) return rm_fail(err, RMAS_E_ARG, "nothing can be pushed after a pop: begin again");
         RM_TRY(sequence_reserve(&t->seq[rows[i].seq], t->m, rows[i].n, err));
-        feed[i] = (rm_feed){.seq = t->seq[rows[i].seq].seq, .n = rows[i].n, .tokens = rows[i].tokens, .embeds = rows[i].embeds};
+        feed[i] = (rm_feed){.seq = t->seq[rows[i].seq].seq, .n = rows[i].n, .tokens = rows[i].tokens, .embeds = rows[i].embeds, .step = rows[i].step};
         total += (size_t)rows[i].n;
         wanted |= rows[i].hidden != NULL;
     }

@@ -41,6 +41,7 @@ typedef struct {
     int seq, n;
     const int32_t *tokens;
     const float *embeds;
+    bool step; /* as in rm_feed */
     float *hidden; /* out [n, d_model] after the final norm; may be NULL */
 } rm_tape_rows;
 rmas_status rm_tape_push(rm_tape *t, const rm_tape_rows *rows, int n_rows, rmas_error *err);

@@ -248,6 +248,9 @@ rmas_status rm_back_rows(rm_back *b, int n_row, rmas_error *err) {
     RM_TRY(rm_scratch_fit(&b->attention, &b->cap_attention, rm_attention_scratch(m, b->run, b->n_run), err));
     memset(b->dx, 0, (size_t)n_row * d * sizeof *b->dx);
     rm_norm_back(m->exec, b->dx, b->d_hidden, b->x, m->out_norm, c->d_model, n_row, c->norm_eps);
-    for (int il = c->n_layer - 1; il >= 0; il--) RM_TRY(layer_back(b, il, --slot[c->layer[il]], n_row, err));
-    return RMAS_OK;
+    rmas_status st = RMAS_OK;
+    m->exec->prompt = n_row > b->n_run; /* else steps, most likely: then the layers' rows are again what they were, to the bit */
+    for (int il = c->n_layer - 1; il >= 0 && st == RMAS_OK; il--) st = layer_back(b, il, --slot[c->layer[il]], n_row, err);
+    m->exec->prompt = false;
+    return st;
 }

@@ -65,7 +65,10 @@ static rmas_status slice(job *j, const float *hidden, const int *row, const int3
     const rm_model *m = j->m;
     size_t d = (size_t)m->cfg.d_model;
     for (int i = 0; i < n; i++) memcpy(x + (size_t)i * d, hidden + (size_t)row[i] * d, d * sizeof *x);
-    RM_TRY(rm_linear_mul(m->exec, j->logits, x, n, &m->head, err));
+    m->exec->prompt = true; /* many rows */
+    rmas_status st = rm_linear_mul(m->exec, j->logits, x, n, &m->head, err);
+    m->exec->prompt = false;
+    if (st != RMAS_OK) return st;
     j->label = label;
     rm_rows_run(m->exec, n, 1, loss_rows, j);
     for (int i = 0; i < n; i++) *loss += j->loss[i];

@@ -1,6 +1,6 @@
 /* Sequences that live on a model (KV cache and recurrent state), and computing a ragged batch of them together.
  *
- * The numbers of a sequence do not depend on what else is in the batch, on how its positions are cut into calls, or on
+ * The numbers of a sequence do not depend on what else is in the batch, on how its prompts are cut into calls, or on
  * the number of threads: bitwise. */
 #ifndef RM_SESSION_SESSION_H
 #define RM_SESSION_SESSION_H
@@ -29,6 +29,7 @@ typedef struct {
     const int32_t *tokens;
     const float *embeds;
     bool want_logits; /* of the last position */
+    bool step; /* a step of generation, n = 1; else positions of a prompt. They may be computed differently, to the last bits (rm_matrix_mul). */
 } rm_feed;
 
 typedef struct rm_batch rm_batch; /* workspace for calls of rm_batch_forward; one thread at a time */

@@ -40,7 +40,7 @@ static rmas_status rollout(stage *s, rmas_error *err) {
     for (int t = 0; t < s->m; t++) {
         if (rm_run_cancelled(s->r)) return rm_fail(err, RMAS_E_CANCELLED, "cancelled");
         if (t) {
-            for (int i = 0; i < s->n; i++) s->feed[i] = (rm_feed){.seq = s->seq[i], .n = 1, .embeds = s->y + (size_t)i * d};
+            for (int i = 0; i < s->n; i++) s->feed[i] = (rm_feed){.seq = s->seq[i], .n = 1, .embeds = s->y + (size_t)i * d, .step = true};
             RM_TRY(rm_batch_forward(a->batch, s->feed, s->n, err));
         }
         for (int i = 0; i < s->n; i++) {

@@ -3,6 +3,7 @@
 #ifndef RM_TENSOR_EXEC_H
 #define RM_TENSOR_EXEC_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "util/pool.h"
@@ -15,10 +16,11 @@ typedef struct {
     rm_pool *pool;
     const rm_kern *kern;
     rm_scratch *scratch;
+    bool prompt; /* the rows of products are positions of prompts, see rm_matrix_mul; false unless someone sets it for a while */
     rm_profile *profile; /* NULL: nobody counts the time, see tensor/profile.h */
 } rm_exec;
 
-/* isa: NULL for the best that this CPU has (or RMAS_ISA names), else "portable", "avx2", "avx512", "avx512-intel", "neon". n_thread <= 0: all processors. */
+/* isa: NULL for the best that this CPU has (or RMAS_ISA names), else "portable", "avx2", "avx512", "avx512-intel", "amx", "neon". n_thread <= 0: all processors. */
 rmas_status rm_exec_new(rm_exec **out, int n_thread, const char *isa, rmas_error *err);
 void rm_exec_free(rm_exec *e);
 const char *rm_exec_isa(const rm_exec *e); /* name of the kernel table: "avx512" ... */

@@ -2,7 +2,8 @@
  *
  * Every element of a product is summed in one fixed order that depends on n_in and the weight's form only: not on the
  * number of rows computed together, their neighbours, or the number of threads. Whole runs are bitwise repeatable because
- * of this. */
+ * of this. Where a processor multiplies many rows best in another way than few (AMX), which way is taken does not depend on
+ * how many there happen to be, but on what they are: rm_exec.prompt. */
 #ifndef RM_TENSOR_MATRIX_H
 #define RM_TENSOR_MATRIX_H
 
@@ -10,7 +11,8 @@
 #include "tensor/tensor.h"
 
 /* RM_EXACT: all arithmetic in float32 on the dequantised values, whatever is stored (the parity path).
- * RM_NATIVE: the fast path: bf16 products for bf16 weights, 8-bit activations for quantised ones, float32 otherwise. */
+ * RM_NATIVE: the fast path: bf16 products for bf16 weights, 8-bit activations for quantised ones (for prompts, with AMX: bf16 products, too), float32
+ * otherwise. */
 typedef enum { RM_EXACT, RM_NATIVE } rm_precision;
 
 typedef struct rm_matrix rm_matrix;

@@ -52,6 +52,13 @@ static void dequant_outputs(const product *p, const slice *s, int first, int end
     }
 }
 
+/* Activations in the form of the weights, in chunks of `convert`. */
+static void convert_rows(product *p, int n_chunk, rm_pool_fn convert) {
+    rm_time was = rm_time_to(p->e, RM_TIME_QUANT);
+    rm_pool_run(p->e->pool, n_chunk, convert, p);
+    rm_time_back(p->e, was);
+}
+
 /* ---- bf16 -------------------------------------------------------------------------------------------------------------------- */
 
 static inline int bf16_groups(int n_row) { return (n_row + RM_BF16_ROWS - 1) / RM_BF16_ROWS; }
@@ -62,13 +69,22 @@ static void round_chunk(void *ctx, int chunk, int thread) {
     int i = chunk * RM_BF16_ROWS;
     size_t n_in = (size_t)p->w->n_in;
     p->e->kern->bf16_rows((uint16_t *)(void *)p->shared + (size_t)i * rm_bf16_stride(n_in), p->x + (size_t)i * p->ldx, p->ldx,
-                          least(RM_BF16_ROWS, p->n_row - i), n_in);
+                          least(RM_BF16_ROWS, p->n_row - i), n_in, p->slice->part->kind == RM_PART_BF16);
+}
+static bool round_rows(product *p) {
+    size_t bytes = (size_t)bf16_groups(p->n_row) * RM_BF16_ROWS * rm_bf16_stride((size_t)p->w->n_in) * sizeof(uint16_t);
+    if (!(p->shared = rm_exec_shared(p->e, bytes))) return false;
+    convert_rows(p, bf16_groups(p->n_row), round_chunk);
+    return true;
 }
 
 static void bf16_outputs(const product *p, const slice *s, int o, int n) {
     p->e->kern->mul_bf16(s->y + o, p->ldy, (const uint16_t *)(const void *)p->shared, p->n_row, s->part->data + (size_t)o * s->part->row_bytes,
                          s->part->row_bytes, n, (size_t)p->w->n_in, s->bias ? s->bias + o : NULL);
 }
+
+/* Rows of prompts take quantised weights as bf16, where that is faster. */
+static bool in_bf16(const product *p) { return p->e->prompt && p->e->kern->q_mul_bf16 && p->slice->part->kind == RM_PART_PACKED; }
 
 /* ---- 8 bits ------------------------------------------------------------------------------------------------------------------ */
 
@@ -134,27 +150,37 @@ static void packed_group(const product *p, const rm_part *part, const uint8_t *g
     }
 }
 
+/* Sums of a group that has fewer outputs than RM_GROUP, and its bias. */
+static size_t last_group_bytes(const product *p) { return RM_GROUP * sizeof(float) * ((size_t)p->n_row + 1); }
+
 static size_t packed_local(const product *p, const rm_part *part) {
-    return up64(BLOCKS_AT_ONCE * (RM_EXPANDED_QUANTS + rm_form_expanded_scales(&rm_forms[part->form]) * sizeof(float)) +
-                RM_GROUP * sizeof(float) * ((size_t)p->n_row + 1));
+    return up64(BLOCKS_AT_ONCE * (RM_EXPANDED_QUANTS + rm_form_expanded_scales(&rm_forms[part->form]) * sizeof(float)) + last_group_bytes(p));
+}
+
+static void packed_groups(const product *p, const rm_part *part, const uint8_t *group, int n_group, float *y, size_t ldy, const float *bias,
+                          uint8_t *local) {
+    if (in_bf16(p)) {
+        p->e->kern->q_mul_bf16(y, ldy, (const uint16_t *)(const void *)p->shared, p->n_row, group, part->group_bytes, n_group, part->form,
+                               (size_t)p->w->n_in, bias);
+        return;
+    }
+    for (int g = 0; g < n_group; g++)
+        packed_group(p, part, group + (size_t)g * part->group_bytes, y + g * RM_GROUP, ldy, bias ? bias + g * RM_GROUP : NULL, local);
 }
 
 static void packed_outputs(const product *p, const slice *s, int first, int end, uint8_t *local) {
     const rm_part *part = s->part;
-    for (int o = first; o < end; o += RM_GROUP) {
-        const uint8_t *group = part->packed + (size_t)(o / RM_GROUP) * part->group_bytes;
-        const float *bias = s->bias ? s->bias + o : NULL;
-        if (part->n_out - o >= RM_GROUP) {
-            packed_group(p, part, group, s->y + o, p->ldy, bias, local);
-            continue;
-        }
-        size_t n = (size_t)(part->n_out - o); /* the last outputs: by way of a full group */
-        float *b = (float *)(void *)(local + p->local_bytes) - RM_GROUP, *y = b - (size_t)p->n_row * RM_GROUP;
-        memset(b, 0, RM_GROUP * sizeof *b);
-        if (bias) memcpy(b, bias, n * sizeof *b);
-        packed_group(p, part, group, y, RM_GROUP, bias ? b : NULL, local);
-        for (int i = 0; i < p->n_row; i++) memcpy(s->y + (size_t)i * p->ldy + o, y + (size_t)i * RM_GROUP, n * sizeof *y);
-    }
+    const uint8_t *group = part->packed + (size_t)(first / RM_GROUP) * part->group_bytes;
+    const float *bias = s->bias ? s->bias + first : NULL;
+    int whole = (end - first) / RM_GROUP, at = whole * RM_GROUP;
+    packed_groups(p, part, group, whole, s->y + first, p->ldy, bias, local);
+    if (first + at == end) return;
+    size_t n = (size_t)(end - first - at); /* the last outputs: by way of a full group */
+    float *b = (float *)(void *)(local + p->local_bytes) - RM_GROUP, *y = b - (size_t)p->n_row * RM_GROUP;
+    memset(b, 0, RM_GROUP * sizeof *b);
+    if (bias) memcpy(b, bias + at, n * sizeof *b);
+    packed_groups(p, part, group + (size_t)whole * part->group_bytes, 1, y, RM_GROUP, bias ? b : NULL, local);
+    for (int i = 0; i < p->n_row; i++) memcpy(s->y + (size_t)i * p->ldy + first + at, y + (size_t)i * RM_GROUP, n * sizeof *y);
 }
 
 /* ---- the product -------------------------------------------------------------------------------------------------------------- */
@@ -205,13 +231,6 @@ static int take_parts(product *p, int i, float *y, const float *bias) {
     return i - first;
 }
 
-/* Activations in the form of the weights, in chunks of `convert`. */
-static void convert_rows(product *p, int n_chunk, rm_pool_fn convert) {
-    rm_time was = rm_time_to(p->e, RM_TIME_QUANT);
-    rm_pool_run(p->e->pool, n_chunk, convert, p);
-    rm_time_back(p->e, was);
-}
-
 /* Converts the activations and makes scratch as this kind of weights wants it. */
 static bool prepare(product *p) {
     rm_exec *e = p->e;
@@ -224,11 +243,13 @@ static bool prepare(product *p) {
         if (!p->local_bytes) return true;
         break;
     case RM_PART_DEQUANT: p->local_bytes = up64(n_in * DEQUANT_ROWS * sizeof(float)); break;
-    case RM_PART_BF16:
-        if (!(p->shared = rm_exec_shared(e, (size_t)bf16_groups(p->n_row) * RM_BF16_ROWS * rm_bf16_stride(n_in) * sizeof(uint16_t)))) return false;
-        convert_rows(p, bf16_groups(p->n_row), round_chunk);
-        return true;
+    case RM_PART_BF16: return round_rows(p);
     case RM_PART_PACKED:
+        if (in_bf16(p)) {
+            if (!round_rows(p)) return false;
+            p->local_bytes = up64(last_group_bytes(p));
+            break;
+        }
         if (!(p->shared = rm_exec_shared(e, n_in / RM_QBLOCK * (size_t)p->n_row * RM_QX_ROW))) return false;
         p->n_segment = p->n_row > 1 ? (int)(n_in + SEGMENT - 1) / SEGMENT : 1;
         convert_rows(p, tile_count(p) * p->n_segment, quant_chunk);
@@ -245,7 +266,7 @@ static void count_work(const product *p) {
     for (int i = 0; i < p->n_slice; i++) {
         const rm_part *part = p->slice[i].part;
         double row_bytes = part->packed ? (double)part->group_bytes / RM_GROUP : (double)part->row_bytes;
-        rm_time_work(p->e, ops[part->kind], row_bytes * part->n_out, 2.0 * p->n_row * part->n_out * p->w->n_in);
+        rm_time_work(p->e, in_bf16(p) ? RM_OPS_BF16 : ops[part->kind], row_bytes * part->n_out, 2.0 * p->n_row * part->n_out * p->w->n_in);
     }
 }
 

@@ -236,7 +236,7 @@ static rmas_status feed_all(const rm_unrolls *s, const feeding *f, int n, int ro
     rm_tape_rows rows[RM_UNROLL_MAX];
     for (int i = 0; i < n; at += (size_t)f->feed[i++].n * d)
         rows[i] =
-            (rm_tape_rows){.seq = f->on_tape[i], .n = f->feed[i].n, .tokens = f->feed[i].tokens, .embeds = f->feed[i].embeds, .hidden = hidden + at};
+            (rm_tape_rows){.seq = f->on_tape[i], .n = f->feed[i].n, .tokens = f->feed[i].tokens, .embeds = f->feed[i].embeds, .step = f->feed[i].step, .hidden = hidden + at};
     return rm_tape_push(f->tape, rows, n, err);
 }
 
@@ -285,7 +285,7 @@ static rmas_status roll_out(rm_unrolls *s, rm_unroll *const *u, int n, int role,
             rm_unroll_run *r = last_run(u[i]);
             memcpy(r->hidden + (size_t)t * d, h + (size_t)i * d, d * sizeof(float));
             memcpy(r->inner + (size_t)t * d, e + (size_t)i * d, d * sizeof(float));
-            f.feed[i] = (rm_feed){.seq = f.feed[i].seq, .n = 1, .embeds = r->inner + (size_t)t * d};
+            f.feed[i] = (rm_feed){.seq = f.feed[i].seq, .n = 1, .embeds = r->inner + (size_t)t * d, .step = true};
         }
     }
     rm_free(h);

@@ -414,8 +414,10 @@ static void check_matrix(rm_exec *e, rm_dtype type, int n_out, int n_in, rm_prec
     float *first = malloc(MAX_ROW * ldy * 4);
     fill(x, MAX_ROW * ldx, 1);
     fill(bias, (size_t)n_out, 1);
-    for (size_t k = 0; k < RM_COUNT(ROWS); k++) {
+    for (size_t j = 0; j < 2 * RM_COUNT(ROWS); j++) {
+        size_t k = j % RM_COUNT(ROWS);
         int n_row = ROWS[RM_COUNT(ROWS) - 1 - k];
+        e->prompt = j >= RM_COUNT(ROWS);
         guarded y = guard_new((size_t)(n_row - 1) * ldy + (size_t)n_out, (int)k % 3);
         rmas_status s = rm_matrix_mul(e, y.p, ldy, x, ldx, n_row, w, bias, &err);
         CHECK(s == RMAS_OK, "%s: product fails", info->name);
@@ -448,6 +450,7 @@ static void check_matrix(rm_exec *e, rm_dtype type, int n_out, int n_in, rm_prec
             for (size_t c = (size_t)n_out; c < ldy; c++) CHECK(y.p[c] > 12344.0f && y.p[c] < 12352.0f, "%s: writes between rows", info->name);
         guard_end(y, info->name);
     }
+    e->prompt = false;
     /* the gradient */
     enum { G = 9 };
     float *dy = malloc(G * ldy * 4);
@@ -531,6 +534,18 @@ static void bench_matrix(rm_exec *e, rm_dtype type, int n_out, int n_in, rm_prec
         }
         printf("  | %3d: %8.1f us %6.1f GB/s %7.1f Gop/s", rows[k], best * 1e6, (double)bytes / best * 1e-9,
                2.0 * rows[k] * n_out * (double)n_in / best * 1e-9);
+    }
+    for (int prompt_rows = 16; e->kern->q_mul_bf16 && prompt_rows <= 256; prompt_rows *= 4) {
+        double best = 1e9;
+        e->prompt = true;
+        for (int rep = 0; rep < 5; rep++) {
+            t0 = now();
+            for (int i = 0; i < COPIES; i++) rm_matrix_mul(e, y, (size_t)n_out, x, (size_t)n_in, prompt_rows, w[i], NULL, &err);
+            t0 = (now() - t0) / COPIES;
+            if (t0 < best) best = t0;
+        }
+        e->prompt = false;
+        printf("  | prompt %3d: %8.1f us %7.1f GFLOP/s", prompt_rows, best * 1e6, 2.0 * prompt_rows * n_out * (double)n_in / best * 1e-9);
     }
     printf("  | gradient"); /* y as dy, x as dx */
     static const int grad_rows[] = {1, 8, 64, 256};
