@@ -1,5 +1,6 @@
 /* The tables for AVX-512 with VNNI, BF16 and VBMI (Zen 4 and 5, Sapphire Rapids and later). Compiled a second time with RM_INTEL for cores on which
- * two units do all 512-bit arithmetic, unpacking too, and bf16 products are slower than float32: fewer instructions there, and no bf16. */
+ * two units do all 512-bit arithmetic, unpacking too, and bf16 products are slower than float32: fewer instructions there, and no bf16 unless
+ * on the tiles of AMX. */
 #include "kern/tables.h"
 #include "kern/vec_avx512.h"
 #include "kern/ops.h"
@@ -12,23 +13,14 @@
 #include "kern/avx512_quant.h"
 #include "kern/avx512_panel.h"
 
-#define RM_AVX512 RM_OPS, RM_GEMM, .q_quant = q_quant_512, .q_expand = q_expand_512, .q_tile = q_tile_512, .q_tile_rows = RM_QROWS, .q_rows = q_rows_512, .q_rows_max = 24
+#define RM_AVX512 RM_OPS, RM_GEMM, .q_quant = q_quant_512, .q_expand = q_expand_512, .q_tile = q_tile_512, .q_rows = q_rows_512, .q_rows_max = 24
 
 #ifdef RM_INTEL
-#include "kern/amx_quant.h"
-#include "kern/amx_bf16.h"
+#include "kern/amx.h"
 const rm_kern rm_kern_avx512_intel = {.name = "avx512-intel", RM_AVX512, .q_columns = q_columns_512};
 const rm_kern rm_kern_amx = {
     .name = "amx",
-    RM_OPS,
-    RM_GEMM,
-    .q_quant = q_quant_512,
-    .q_expand = q_expand_amx,
-    .q_tile = q_tile_amx,
-    .q_tile_rows = TILE_ROWS,
-    .q_signed = true,
-    .q_rows = q_rows_512,
-    .q_rows_max = 4,
+    RM_AVX512,
     .mul_bf16 = mul_bf16_amx,
     .bf16_rows = bf16_rows_amx,
     .q_mul_bf16 = q_mul_bf16_amx,

@@ -87,17 +87,13 @@ RM_INLINE __m512 block_min(const uint8_t *scales, const uint8_t *head, int n_sub
     return super ? _mm512_sub_ps(_mm512_setzero_ps(), v) : v;
 }
 
-/* shift: of an offset that is taken off, or 0 */
 RM_INLINE void expand_body(uint8_t *q, float *s, const uint8_t *group, int b0, int n_block, int bits, int high, int sub, bool min, bool super,
-                           bool table, int shift, const rm_form_info *f) {
+                           bool table, const rm_form_info *f) {
     const int n_sub = 32 / sub, quants = (bits + high) * 128;
     for (int b = b0; b < b0 + n_block; b++, q += RM_EXPANDED_QUANTS, s += RM_GROUP * n_sub * (min ? 2 : 1)) {
         const uint8_t *p = group + rm_form_block_at(f, (size_t)b), *head = group + rm_form_head_at(f, (size_t)b);
         RM_UNROLL for (int t = 0; t < 8; t++) {
-            RM_UNROLL for (int c = 0; c < 2; c++) {
-                __m512i v = block_quants(p, t, c, bits, high, table);
-                _mm512_store_si512(q + t * 128 + c * 64, shift ? _mm512_sub_epi8(v, _mm512_set1_epi8((char)(1 << shift))) : v);
-            }
+            RM_UNROLL for (int c = 0; c < 2; c++) _mm512_store_si512(q + t * 128 + c * 64, block_quants(p, t, c, bits, high, table));
         }
         for (int h = 0; h < n_sub; h++) {
             for (int c = 0; c < 2; c++) {
@@ -110,7 +106,7 @@ RM_INLINE void expand_body(uint8_t *q, float *s, const uint8_t *group, int b0, i
 static void q_expand_512(uint8_t *q, float *s, const uint8_t *group, rm_form form, int b0, int n_block) {
     switch (form) {
 #define X(name, bits, high, sub, min, super, table, shift)                                                                                           \
-    case name: expand_body(q, s, group, b0, n_block, bits, high, sub, min, super, table, 0, &rm_forms[name]); break;
+    case name: expand_body(q, s, group, b0, n_block, bits, high, sub, min, super, table, &rm_forms[name]); break;
         RM_SHAPES(X)
 #undef X
     case RM_FORM_COUNT: break;

@@ -70,7 +70,7 @@ typedef enum { RM_W_F32, RM_W_F16, RM_W_BF16 } rm_wtype;
 /* Products of a tile of 8-bit activations with one group of weights: y[i][0..RM_GROUP). */
 typedef struct {
     const uint8_t *x; /* the tile (form.h), at the first block */
-    int n_row; /* 1..RM_QROWS; q_tile: ..q_tile_rows */
+    int n_row; /* 1..RM_QROWS */
     int n_block;
     rm_form form;
     const uint8_t *q; /* q_tile: expanded quants at the first block; q_rows: the packed group at its beginning */
@@ -147,14 +147,12 @@ struct rm_kern {
     void (*q_quant)(uint8_t *tile, const float *x, size_t ldx, int n_row, size_t n);
     void (*q_expand)(uint8_t *q, float *s, const uint8_t *group, rm_form form, int b0, int n_block);
     void (*q_tile)(const rm_qtile *t);
-    int q_tile_rows; /* the most rows of a tile for q_tile */
-    bool q_signed; /* q_expand makes int8 of the quants, without the form's offset */
     void (*q_rows)(const rm_qtile *t);
+    int q_rows_max; /* q_rows is the faster one for so many rows in all; 0: there is no q_rows */
     /* Products with packed weights in bf16: n_group groups, y[i][0 .. RM_GROUP n_group). For many rows at a time only, for few it is slow; NULL where it
      * is no faster than q_tile for many. */
     void (*q_mul_bf16)(float *y, size_t ldy, const uint16_t *x, int n_row, const uint8_t *group, size_t group_bytes, int n_group, rm_form form, size_t n,
                        const float *bias);
-    int q_rows_max; /* q_rows is the faster one for so many rows in all; 0: there is no q_rows */
 };
 
 /* name: NULL for the best table that this CPU and operating system can run (or the one that the environment variable RMAS_ISA

@@ -110,4 +110,4 @@ static void op_q_tile(const rm_qtile *t) {
 
 #endif
 
-#define RM_QUANT .q_quant = op_q_quant, .q_expand = op_q_expand, .q_tile = op_q_tile, .q_tile_rows = RM_QROWS
+#define RM_QUANT .q_quant = op_q_quant, .q_expand = op_q_expand, .q_tile = op_q_tile

@@ -109,14 +109,14 @@ size_t rm_matrix_bytes(const rm_matrix *w) {
     return n;
 }
 
-/* Output o of an expanded block: value = (quant - offset) * scale + minimum, in the order of rm_dequant. Signed quants are without the offset. */
-static void block_row(const rm_form_info *f, bool is_signed, const uint8_t *q, const float *s, int o, float *out) {
-    const int n_sub = 32 / f->sub, flip = is_signed ? 128 : 0, offset = is_signed ? 128 : f->shift ? 1 << f->shift : 0;
+/* Output o of an expanded block: value = (quant - offset) * scale + minimum, in the order of rm_dequant. */
+static void block_row(const rm_form_info *f, const uint8_t *q, const float *s, int o, float *out) {
+    const int n_sub = 32 / f->sub, offset = f->shift ? 1 << f->shift : 0;
     uint8_t v[RM_QBLOCK];
     for (int t = 0; t < 8; t++) memcpy(v + 4 * t, q + t * 128 + o * 4, 4);
     for (int h = 0; h < 2; h++) { /* halves of 16: loops that the compiler turns into vectors */
         const float d = s[(h & (n_sub - 1)) * RM_GROUP + o];
-        for (int i = 16 * h; i < 16 * h + 16; i++) out[i] = (float)((v[i] ^ flip) - offset) * d;
+        for (int i = 16 * h; i < 16 * h + 16; i++) out[i] = (float)(v[i] - offset) * d;
         if (!f->min) continue;
         const float m = s[(n_sub + (h & (n_sub - 1))) * RM_GROUP + o];
         for (int i = 16 * h; i < 16 * h + 16; i++) out[i] += m;
@@ -137,7 +137,7 @@ static void packed_columns(const rm_matrix *w, const rm_part *p, int row, int n,
             w->kern->q_expand(q, s, p->packed + (size_t)g * p->group_bytes, p->form, b, nb);
             for (int i = r; i < end; i++)
                 for (int k = 0; k < nb; k++)
-                    block_row(f, w->kern->q_signed, q + k * RM_EXPANDED_QUANTS, s + (size_t)k * rm_form_expanded_scales(f), i - g * RM_GROUP,
+                    block_row(f, q + k * RM_EXPANDED_QUANTS, s + (size_t)k * rm_form_expanded_scales(f), i - g * RM_GROUP,
                               out + (size_t)(i - row) * n_c + (size_t)(b + k - b0) * RM_QBLOCK);
         }
         r = end;

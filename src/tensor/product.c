@@ -94,12 +94,8 @@ enum { BLOCKS_AT_ONCE = 32, AHEAD_TILES = 4, AHEAD_ONE = 6144 /* bytes */ };
 /* Rows are cut into n_tile nearly equal tiles. */
 enum { SEGMENT = 1024 }; /* inputs that are quantised in one piece, if there are several rows */
 
-static inline bool straight(const product *p) { return p->n_row <= p->e->kern->q_rows_max; } /* q_rows, else q_expand and q_tile */
-static inline int tile_count(const product *p) {
-    int rows = straight(p) ? RM_QROWS : p->e->kern->q_tile_rows;
-    return (p->n_row + rows - 1) / rows;
-}
-static inline int tile_first(const product *p, int tile) { return (int)((int64_t)tile * p->n_row / tile_count(p)); }
+static inline int tile_count(int n_row) { return (n_row + RM_QROWS - 1) / RM_QROWS; }
+static inline int tile_first(const product *p, int tile) { return (int)((int64_t)tile * p->n_row / tile_count(p->n_row)); }
 static inline const uint8_t *tile_at(const product *p, int tile, int block) {
     int i = tile_first(p, tile), n = tile_first(p, tile + 1) - i;
     return p->shared + ((size_t)i * (size_t)(p->w->n_in / RM_QBLOCK) + (size_t)n * (size_t)block) * RM_QX_ROW;
@@ -117,10 +113,10 @@ static void quant_chunk(void *ctx, int chunk, int thread) {
 static void packed_group(const product *p, const rm_part *part, const uint8_t *group, float *y, size_t ldy, const float *bias, uint8_t *local) {
     const rm_kern *k = p->e->kern;
     const rm_form_info *f = &rm_forms[part->form];
-    int n_block = p->w->n_in / RM_QBLOCK, n_tile = tile_count(p);
+    int n_block = p->w->n_in / RM_QBLOCK, n_tile = tile_count(p->n_row);
     size_t block_bytes = rm_form_block_bytes(f);
     rm_qtile t = {.form = part->form, .ldy = ldy};
-    if (straight(p)) {
+    if (p->n_row <= k->q_rows_max) {
         t.n_block = n_block, t.q = group, t.bias = bias;
         t.ahead_bytes = (int)up64(block_bytes / (size_t)n_tile);
         for (int i = 0; i < n_tile; i++) {
@@ -252,7 +248,7 @@ static bool prepare(product *p) {
         }
         if (!(p->shared = rm_exec_shared(e, n_in / RM_QBLOCK * (size_t)p->n_row * RM_QX_ROW))) return false;
         p->n_segment = p->n_row > 1 ? (int)(n_in + SEGMENT - 1) / SEGMENT : 1;
-        convert_rows(p, tile_count(p) * p->n_segment, quant_chunk);
+        convert_rows(p, tile_count(p->n_row) * p->n_segment, quant_chunk);
         for (int i = 0; i < p->n_slice; i++) p->local_bytes = most(p->local_bytes, packed_local(p, p->slice[i].part));
         break;
     }

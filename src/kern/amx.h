@@ -1,11 +1,36 @@
 /* bf16 products on the tiles of AMX: 16 x 16 sums and 32 inputs per instruction. A sum goes through its inputs in steps of 32, in order, whatever else is
  * computed beside it; zeros fill up the last step, the last rows and outputs. */
 
+typedef struct {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+} tile_config;
+
+/* Tiles 0 to 3: sums, 4 to 7: factors; for n rows of the sums. */
+#define CONFIG(n) {.palette = 1, .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64}, .rows = {n, n, n, n, n, n, 16, 16}}
+enum { TILE_ROWS = 16 };
+_Alignas(64) static const tile_config tile_configs[TILE_ROWS + 1] = {
+    CONFIG(0), CONFIG(1),  CONFIG(2),  CONFIG(3),  CONFIG(4),  CONFIG(5),  CONFIG(6),  CONFIG(7), CONFIG(8),
+    CONFIG(9), CONFIG(10), CONFIG(11), CONFIG(12), CONFIG(13), CONFIG(14), CONFIG(15), CONFIG(16)};
+
+/* Sets the shapes of the tiles. They belong to the thread, and setting them costs 100 ns: only if they are not so already. */
+RM_INLINE void tiles_for(int n_row) {
+    const tile_config *want = &tile_configs[n_row];
+    tile_config have;
+    __asm__ volatile("sttilecfg %0" : "=m"(have));
+    if (memcmp(&have, want, sizeof have) != 0) __asm__ volatile("ldtilecfg %0" ::"m"(*want));
+}
+
+/* The compiler's own intrinsics do not say that memory is read and written. */
+#define TILE_LOAD(tile, p, stride) __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #tile ::"r"(p), "r"((size_t)(stride)) : "memory")
+#define TILE_STORE(tile, p, stride) __asm__ volatile("tilestored %%tmm" #tile ", (%0,%1,1)" ::"r"(p), "r"((size_t)(stride)) : "memory")
+#define TILE_ZERO(tile) __asm__ volatile("tilezero %%tmm" #tile ::)
 #define TILE_DOT_BF16(sum, a, b) __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #sum ::)
 
 enum {
     STEP = 32, /* inputs */
-    DEPTH = 16, /* steps whose weights stay in the first cache */
+    DEPTH = 32, /* steps whose weights stay in the first cache */
     PASS_ROWS = 256, /* the most rows that share a copy of the weights */
     PASS_BYTES = 5 << 18 /* of rows: they stay in the second cache */
 };
@@ -105,7 +130,7 @@ static void mul_bf16_amx(float *y, size_t ldy, const uint16_t *x, int n_row, con
     _Alignas(64) bf16_work work;
     const size_t fit = PASS_BYTES / (2 * rm_bf16_stride(n)) / 32 * 32;
     const int pass = fit < 32 ? 32 : fit > PASS_ROWS ? PASS_ROWS : (int)fit;
-    tiles_for(TILE_ROWS, 64);
+    tiles_for(TILE_ROWS);
     for (int r0 = 0; r0 < n_row; r0 += pass, x += (size_t)pass * rm_bf16_stride(n)) {
         int rows = n_row - r0 < pass ? n_row - r0 : pass, blocks = (rows + 15) / 16;
         for (int o = 0; o < n_out; o += 32) {
@@ -218,7 +243,7 @@ static void q_mul_bf16_amx(float *y, size_t ldy, const uint16_t *x, int n_row, c
     _Alignas(64) float last[TILE_ROWS][RM_GROUP]; /* the sums of the last rows, if fewer than 16 */
     const size_t block = n * TILE_ROWS;
     const int n_block = (int)(n / RM_QBLOCK), whole = n_row / TILE_ROWS * TILE_ROWS, rest = n_row - whole;
-    tiles_for(TILE_ROWS, 64);
+    tiles_for(TILE_ROWS);
     for (int b = 0; b < n_block; b += DEPTH) { /* rows of these inputs stay in the second cache for all groups */
         int steps = n_block - b < DEPTH ? n_block - b : DEPTH;
         for (int g = 0; g < n_group; g++) {
@@ -264,7 +289,7 @@ static void mul_pairs_amx(float *dx, size_t lddx, const uint16_t *dy, size_t ldd
     int n_step = (n_pair + 15) / 16;
     for (int i = 0; i < n_row; i += TILE_ROWS, dx += TILE_ROWS * lddx, dy += TILE_ROWS * lddy) {
         int rows = n_row - i < TILE_ROWS ? n_row - i : TILE_ROWS;
-        tiles_for(rows, 64);
+        tiles_for(rows);
         size_t c = 0;
         for (; c + 32 <= n; c += 32) pairs_steps(dx + c, lddx, dy, lddy, panel + 2 * c, n_step, true);
         for (; c < n; c += 16) {
