@@ -94,6 +94,8 @@ struct rm_kern {
     void (*mul)(float *y, const float *a, const float *b, size_t n); /* y = a b */
     void (*scale)(float *y, const float *x, float a, size_t n); /* y = a x */
     void (*rms_norm)(float *y, const float *x, const float *w, size_t n, float eps); /* x / sqrt(mean(x^2) + eps) * w; w may be NULL */
+    /* dx += the gradient of rms_norm with respect to x, from that of y, dy */
+    void (*rms_norm_back)(float *dx, const float *dy, const float *x, const float *w, size_t n, float eps);
     void (*layer_norm)(float *y, const float *x, const float *w, const float *b, size_t n, float eps); /* (x - mean) / sqrt(var + eps) * w + b */
     void (*l2_norm)(float *y, const float *x, size_t n, float eps, float scale); /* x / sqrt(sum(x^2) + eps) * scale */
     void (*exp)(float *y, const float *x, size_t n);

@@ -87,6 +87,14 @@ static void op_rms_norm(float *y, const float *x, const float *w, size_t n, floa
         FOR_VECTORS(i, n) st(y, v_mul(ld(x, i, n), r), i, n);
     }
 }
+/* y = r x w: dx = r (dy w) - r^3 x mean(x dy w) */
+static void op_rms_norm_back(float *dx, const float *dy, const float *x, const float *w, size_t n, float eps) {
+    vf s = v_set(0.0f);
+    FOR_VECTORS(i, n) s = v_fma(ld(x, i, n), v_mul(ld(dy, i, n), ld(w, i, n)), s);
+    float r = 1.0f / sqrtf(sum_squares(x, n) / (float)n + eps);
+    vf a = v_set(r), c = v_set(-r * r * r * v_sum(s) / (float)n);
+    FOR_VECTORS(i, n) st(dx, v_fma(c, ld(x, i, n), v_fma(a, v_mul(ld(dy, i, n), ld(w, i, n)), ld(dx, i, n))), i, n);
+}
 static void op_layer_norm(float *y, const float *x, const float *w, const float *b, size_t n, float eps) {
     vf s = v_set(0.0f);
     FOR_VECTORS(i, n) s = v_add(s, ld(x, i, n));
@@ -228,7 +236,7 @@ static void op_delta_rule(const rm_delta *a) {
 }
 
 #define RM_OPS                                                                                                                                       \
-    .dot = op_dot, .axpy = op_axpy, .add = op_add, .mul = op_mul, .scale = op_scale, .rms_norm = op_rms_norm, .layer_norm = op_layer_norm,           \
+    .dot = op_dot, .axpy = op_axpy, .add = op_add, .mul = op_mul, .scale = op_scale, .rms_norm = op_rms_norm, .rms_norm_back = op_rms_norm_back, .layer_norm = op_layer_norm,           \
     .l2_norm = op_l2_norm, .exp = op_exp, .sigmoid = op_sigmoid, .silu = op_silu, .gelu = op_gelu, .silu_mul = op_silu_mul,                          \
     .gelu_tanh_mul = op_gelu_tanh_mul, .silu_mul_back = op_silu_mul_back, .gelu_tanh_mul_back = op_gelu_tanh_mul_back,                               \
     .sigmoid_mul = op_sigmoid_mul, .softmax = op_softmax, .rope = op_rope, .conv4_silu = op_conv4_silu, .attn_block = op_attn_block,                 \

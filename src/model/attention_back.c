@@ -117,7 +117,7 @@ static void unrotate(const job *j, float *dx, const float *x, const float *cs, c
     if (!w) return;
     memcpy(tmp, dx, d * sizeof *tmp);
     memset(dx, 0, d * sizeof *dx);
-    rm_norm_row_back(dx, tmp, x, w, c->d_head, c->norm_eps);
+    j->m->exec->kern->rms_norm_back(dx, tmp, x, w, d, c->norm_eps);
 }
 
 typedef struct {

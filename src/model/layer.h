@@ -54,7 +54,6 @@ void rm_rows_run(rm_exec *e, int n_row, int grain, rm_rows_fn fn, void *ctx);
 void rm_norm(rm_exec *e, float *y, const float *x, const float *w, int d, int n_row, float eps); /* y may be x */
 /* dx += gradient, given dy; x is the input of the norm. */
 void rm_norm_back(rm_exec *e, float *dx, const float *dy, const float *x, const float *w, int d, int n_row, float eps);
-void rm_norm_row_back(float *dx, const float *dy, const float *x, const float *w, int d, float eps);
 /* x += t, or x += norm(t) if w is given; t is overwritten. */
 void rm_residual(rm_exec *e, float *x, float *t, const float *w, int d, int n_row, float eps);
 

@@ -35,26 +35,14 @@ void rm_residual(rm_exec *e, float *x, float *t, const float *w, int d, int n_ro
     rm_rows_run(e, n_row, 8, residual_rows, &j);
 }
 
-/* y = r x w with r = (mean(x^2) + eps)^-1/2: dx = r (dy w) - r^3 x mean(x dy w). Sums in double: n can be large and this is no hot spot. */
-void rm_norm_row_back(float *dx, const float *dy, const float *x, const float *w, int d, float eps) {
-    double square = 0, dot = 0;
-    for (int i = 0; i < d; i++) {
-        square += (double)x[i] * x[i];
-        dot += (double)x[i] * dy[i] * w[i];
-    }
-    double r = 1 / sqrt(square / d + (double)eps);
-    float rf = (float)r, c = (float)(r * r * r * dot / d);
-    for (int i = 0; i < d; i++) dx[i] += rf * dy[i] * w[i] - c * x[i];
-}
-
 static void back_rows(void *ctx, int from, int to) {
     const job *j = ctx;
     for (size_t i = (size_t)from * j->d, end = (size_t)to * j->d; i < end; i += j->d)
-        rm_norm_row_back(j->y + i, j->dy + i, j->x + i, j->w, (int)j->d, j->eps);
+        j->k->rms_norm_back(j->y + i, j->dy + i, j->x + i, j->w, j->d, j->eps);
 }
 
 void rm_norm_back(rm_exec *e, float *dx, const float *dy, const float *x, const float *w, int d, int n_row, float eps) {
-    job j = {.y = dx, .dy = dy, .x = x, .w = w, .d = (size_t)d, .eps = eps};
+    job j = {.k = e->kern, .y = dx, .dy = dy, .x = x, .w = w, .d = (size_t)d, .eps = eps};
     rm_rows_run(e, n_row, 8, back_rows, &j);
 }
 

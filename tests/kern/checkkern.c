@@ -139,6 +139,13 @@ static void check_rows(const rm_kern *k) {
             double want = x[i] / sqrt(ss / (double)n + 1e-6) * w[i];
             CHECK(fabs(y.p[i] - want) < 1e-6 * (1 + fabs(want)), "rms_norm %zu/%zu: %g, expected %g", i, n, y.p[i], want);
         }
+        double back = 0, r = 1 / sqrt(ss / (double)n + 1e-6);
+        for (size_t i = 0; i < n; i++) y.p[i] = 1, back += (double)x[i] * b[i] * w[i] / (double)n;
+        k->rms_norm_back(y.p, b, x, w, n, 1e-6f);
+        for (size_t i = 0; i < n; i++) {
+            double want = 1 + r * b[i] * w[i] - r * r * r * back * x[i];
+            CHECK(fabs(y.p[i] - want) < 1e-6 * (1 + fabs(want)), "rms_norm_back %zu/%zu: %g, expected %g", i, n, y.p[i], want);
+        }
         k->layer_norm(y.p, x, w, b, n, 1e-5f);
         for (size_t i = 0; i < n; i++) {
             double want = (x[i] - mean) / sqrt(var + 1e-5) * w[i] + b[i];
