@@ -8,11 +8,14 @@ typedef struct {
 } tile_config;
 
 /* Tiles 0 to 3: sums, 4 to 7: factors; for n rows of the sums. */
-#define CONFIG(n) {.palette = 1, .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64}, .rows = {n, n, n, n, n, n, 16, 16}}
+#define CONFIG(n)                                                                                                                                    \
+    {                                                                                                                                                \
+        .palette = 1, .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64}, .rows = { n, n, n, n, n, n, 16, 16 }                                            \
+    }
 enum { TILE_ROWS = 16 };
-_Alignas(64) static const tile_config tile_configs[TILE_ROWS + 1] = {
-    CONFIG(0), CONFIG(1),  CONFIG(2),  CONFIG(3),  CONFIG(4),  CONFIG(5),  CONFIG(6),  CONFIG(7), CONFIG(8),
-    CONFIG(9), CONFIG(10), CONFIG(11), CONFIG(12), CONFIG(13), CONFIG(14), CONFIG(15), CONFIG(16)};
+_Alignas(64) static const tile_config tile_configs[TILE_ROWS + 1] = {CONFIG(0),  CONFIG(1),  CONFIG(2),  CONFIG(3),  CONFIG(4),  CONFIG(5),
+                                                                     CONFIG(6),  CONFIG(7),  CONFIG(8),  CONFIG(9),  CONFIG(10), CONFIG(11),
+                                                                     CONFIG(12), CONFIG(13), CONFIG(14), CONFIG(15), CONFIG(16)};
 
 /* Sets the shapes of the tiles. They belong to the thread, and setting them costs 100 ns: only if they are not so already. */
 RM_INLINE void tiles_for(int n_row) {
@@ -75,7 +78,8 @@ typedef struct {
 
 /* Adds n steps to the sums of 16 rows, x, or 32, the others at x1, and 32 outputs. more: `sum` holds the sums of the steps before. ahead: what will be
  * read later, as many bytes as are read here; or NULL. */
-RM_INLINE void bf16_steps(float sum[][2][16][16], const uint16_t *x, const uint16_t *x1, bf16_weights w, size_t n, bool more, bool two, const char *ahead) {
+RM_INLINE void bf16_steps(float sum[][2][16][16], const uint16_t *x, const uint16_t *x1, bf16_weights w, size_t n, bool more, bool two,
+                          const char *ahead) {
     if (more) {
         TILE_LOAD(0, sum[0][0], 64);
         TILE_LOAD(1, sum[0][1], 64);
@@ -126,7 +130,8 @@ static void bf16_sums(bf16_work *work, const uint16_t *x, int blocks, const uint
     }
 }
 
-static void mul_bf16_amx(float *y, size_t ldy, const uint16_t *x, int n_row, const void *weights, size_t ldw, int n_out, size_t n, const float *bias) {
+static void mul_bf16_amx(float *y, size_t ldy, const uint16_t *x, int n_row, const void *weights, size_t ldw, int n_out, size_t n,
+                         const float *bias) {
     _Alignas(64) bf16_work work;
     const size_t fit = PASS_BYTES / (2 * rm_bf16_stride(n)) / 32 * 32;
     const int pass = fit < 32 ? 32 : fit > PASS_ROWS ? PASS_ROWS : (int)fit;
@@ -155,8 +160,8 @@ static void mul_bf16_amx(float *y, size_t ldy, const uint16_t *x, int n_row, con
 typedef uint16_t input_pairs[2][DEPTH][16][STEP];
 
 /* One block of 32 inputs. */
-RM_INLINE void inputs_block(input_pairs to, int at, const uint8_t *p, const uint8_t *head, int bits, int high, int sub, bool min, bool super, bool table,
-                            float offset) {
+RM_INLINE void inputs_block(input_pairs to, int at, const uint8_t *p, const uint8_t *head, int bits, int high, int sub, bool min, bool super,
+                            bool table, float offset) {
     const int n_sub = 32 / sub, quants = (bits + high) * 128;
     /* bytes of outputs 0 0 1 1 2 2 .. 7 7, inputs 0 1 0 1 .. of a vector; 32 further on: outputs 8 .. 15 */
     const __m512i first = _mm512_setr_epi32(0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29);

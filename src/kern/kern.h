@@ -153,8 +153,8 @@ struct rm_kern {
     int q_rows_max; /* q_rows is the faster one for so many rows in all; 0: there is no q_rows */
     /* Products with packed weights in bf16: n_group groups, y[i][0 .. RM_GROUP n_group). For many rows at a time only, for few it is slow; NULL where it
      * is no faster than q_tile for many. */
-    void (*q_mul_bf16)(float *y, size_t ldy, const uint16_t *x, int n_row, const uint8_t *group, size_t group_bytes, int n_group, rm_form form, size_t n,
-                       const float *bias);
+    void (*q_mul_bf16)(float *y, size_t ldy, const uint16_t *x, int n_row, const uint8_t *group, size_t group_bytes, int n_group, rm_form form,
+                       size_t n, const float *bias);
 };
 
 /* name: NULL for the best table that this CPU and operating system can run (or the one that the environment variable RMAS_ISA

@@ -335,12 +335,8 @@ static rmas_status compute(rm_scribe *w, int *n_turn, rmas_error *err) {
         ++*n_turn;
         row->turn = row->is_forced ? RM_TURN_REPLAYED : n_feed;
         if (!row->is_forced)
-            w->feed[n_feed++] = (rm_feed){.seq = row->seq,
-                                          .n = row->in.n,
-                                          .tokens = row->in.token,
-                                          .embeds = row->in.embed,
-                                          .want_logits = true,
-                                          .step = row->in.n == 1};
+            w->feed[n_feed++] = (rm_feed){
+                .seq = row->seq, .n = row->in.n, .tokens = row->in.token, .embeds = row->in.embed, .want_logits = true, .step = row->in.n == 1};
     }
     return n_feed ? rm_batch_forward(w->a->batch, w->feed, n_feed, err) : RMAS_OK;
 }

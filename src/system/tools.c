@@ -107,12 +107,8 @@ static rmas_status column(loop *l, rmas_error *err) {
     for (int i = 0; i < l->n_group; i++) {
         sample *s = &l->s[l->group[i]];
         if (s->ended || s->row.is_forced) continue;
-        l->feed[n_feed++] = (rm_feed){.seq = s->row.seq,
-                                      .n = s->row.in.n,
-                                      .tokens = s->row.in.token,
-                                      .embeds = s->row.in.embed,
-                                      .want_logits = true,
-                                      .step = s->row.in.n == 1};
+        l->feed[n_feed++] = (rm_feed){
+            .seq = s->row.seq, .n = s->row.in.n, .tokens = s->row.in.token, .embeds = s->row.in.embed, .want_logits = true, .step = s->row.in.n == 1};
     }
     if (n_feed) RM_TRY(rm_batch_forward(l->a->batch, l->feed, n_feed, err));
     for (int i = 0; i < l->n_group; i++) {

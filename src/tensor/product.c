@@ -206,7 +206,8 @@ static void product_chunk(void *ctx, int chunk, int thread) {
 
 /* Outputs per chunk: about 16 chunks a thread where the matrix is large enough, at least 16 KB of weights each. */
 static int chunk_size(const rm_exec *e, const rm_matrix *w, const rm_part *part) {
-    size_t unit = part->packed || part->kind == RM_PART_BF16 ? RM_GROUP : DEQUANT_ROWS, row_bytes = part->packed ? part->group_bytes / RM_GROUP : part->row_bytes;
+    size_t unit = part->packed || part->kind == RM_PART_BF16 ? RM_GROUP : DEQUANT_ROWS,
+           row_bytes = part->packed ? part->group_bytes / RM_GROUP : part->row_bytes;
     size_t per = (size_t)w->n_out / (16 * (size_t)rm_pool_size(e->pool)), floor = 16384 / (row_bytes ? row_bytes : 1);
     size_t units = ((per > floor ? per : floor) + unit - 1) / unit;
     return (int)((units ? units : 1) * unit);

@@ -235,8 +235,12 @@ static rmas_status feed_all(const rm_unrolls *s, const feeding *f, int n, int ro
     if (!f->tape) return rm_batch_forward_tap(rm_crew_batch(s->team, role), f->feed, n, &(rm_tap){.hidden = hidden}, err);
     rm_tape_rows rows[RM_UNROLL_MAX];
     for (int i = 0; i < n; at += (size_t)f->feed[i++].n * d)
-        rows[i] =
-            (rm_tape_rows){.seq = f->on_tape[i], .n = f->feed[i].n, .tokens = f->feed[i].tokens, .embeds = f->feed[i].embeds, .step = f->feed[i].step, .hidden = hidden + at};
+        rows[i] = (rm_tape_rows){.seq = f->on_tape[i],
+                                 .n = f->feed[i].n,
+                                 .tokens = f->feed[i].tokens,
+                                 .embeds = f->feed[i].embeds,
+                                 .step = f->feed[i].step,
+                                 .hidden = hidden + at};
     return rm_tape_push(f->tape, rows, n, err);
 }
 
