@@ -246,7 +246,7 @@ static void q_mul_bf16_amx(float *y, size_t ldy, const uint16_t *x, int n_row, c
                            size_t n, const float *bias) {
     _Alignas(64) input_pairs w;
     _Alignas(64) float last[TILE_ROWS][RM_GROUP]; /* the sums of the last rows, if fewer than 16 */
-    const size_t block = n * TILE_ROWS;
+    const size_t block = rm_bf16_stride(n) * TILE_ROWS; /* of 16 rows of x */
     const int n_block = (int)(n / RM_QBLOCK), whole = n_row / TILE_ROWS * TILE_ROWS, rest = n_row - whole;
     tiles_for(TILE_ROWS);
     for (int b = 0; b < n_block; b += DEPTH) { /* rows of these inputs stay in the second cache for all groups */

@@ -15,7 +15,8 @@
 #include "util/error.h"
 
 enum { RM_KV_BLOCK = 64 /* keys per block of an attention cache */, RM_PANEL = 64 /* columns of a panel of weights */, RM_BF16_ROWS = 16 };
-static inline size_t rm_bf16_stride(size_t n) { return (n + 31) / 32 * 32; }
+/* Whole steps of 32 and one more, so that rows do not all fall onto the same lines of a cache. */
+static inline size_t rm_bf16_stride(size_t n) { return (n + 31) / 32 * 32 + 32; }
 
 /* Attention of n_q queries with one block of keys and values, all of one kv head; blocks are given in the order of their positions,
  * then attn_finish is called once. The caller sets m = -INFINITY, l = 0, o = 0 before the first block.
