@@ -33,7 +33,7 @@ RM_INLINE void tiles_for(int n_row) {
 
 enum {
     STEP = 32, /* inputs */
-    DEPTH = 32, /* steps whose weights stay in the first cache */
+    DEPTH = 32, /* steps whose weights are made ready together: 64 KB, in the second cache */
     PASS_ROWS = 256, /* the most rows that share a copy of the weights */
     PASS_BYTES = 5 << 18 /* of rows: they stay in the second cache */
 };
