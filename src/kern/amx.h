@@ -212,8 +212,9 @@ static void unpack_inputs(input_pairs to, const uint8_t *group, size_t ahead, rm
     }
 }
 
-/* Adds n steps to the sums y of 16 rows, x, or 32, the others at x1 and y1, and 32 outputs. */
-RM_INLINE void inputs_steps(float *y, float *y1, size_t ldy, const uint16_t *x, const uint16_t *x1, const input_pairs w, int n, bool more, bool two) {
+/* Adds n steps to the sums y of 16 rows, x, or 32, the others at x1, and 32 outputs. */
+RM_INLINE void inputs_steps(float *y, size_t ldy, const uint16_t *x, const uint16_t *x1, const input_pairs w, int n, bool more, bool two) {
+    float *y1 = y + 16 * ldy;
     if (more) {
         TILE_LOAD(0, y, ldy * 4);
         TILE_LOAD(1, y + 16, ldy * 4);
@@ -256,13 +257,15 @@ static void q_mul_bf16_amx(float *y, size_t ldy, const uint16_t *x, int n_row, c
             float *yb = y + g * RM_GROUP;
             unpack_inputs(w, group + (size_t)g * group_bytes, g + 1 < n_group ? group_bytes : 0, form, b, steps);
             int i = 0;
-            for (; i + 32 <= whole; i += 32, xb += 2 * block, yb += 32 * ldy)
-                inputs_steps(yb, yb + 16 * ldy, ldy, xb, xb + block, w, steps, b > 0, true);
-            if (i < whole) inputs_steps(yb, NULL, ldy, xb, xb, w, steps, b > 0, false), xb += block, yb += 16 * ldy;
+            for (; i + 32 <= whole; i += 32, xb += 2 * block, yb += 32 * ldy) inputs_steps(yb, ldy, xb, xb + block, w, steps, b > 0, true);
+            if (i < whole) {
+                inputs_steps(yb, ldy, xb, xb, w, steps, b > 0, false);
+                xb += block, yb += 16 * ldy;
+            }
             if (!rest) continue;
             for (int r = 0; b > 0 && r < rest; r++)
                 for (int c = 0; c < RM_GROUP; c += 16) _mm512_store_ps(last[r] + c, _mm512_loadu_ps(yb + (size_t)r * ldy + c));
-            inputs_steps(last[0], NULL, RM_GROUP, xb, xb, w, steps, b > 0, false);
+            inputs_steps(last[0], RM_GROUP, xb, xb, w, steps, b > 0, false);
             for (int r = 0; r < rest; r++)
                 for (int c = 0; c < RM_GROUP; c += 16) _mm512_storeu_ps(yb + (size_t)r * ldy + c, _mm512_load_ps(last[r] + c));
         }
@@ -274,7 +277,7 @@ static void q_mul_bf16_amx(float *y, size_t ldy, const uint16_t *x, int n_row, c
 
 /* ---- gradients: sums over the outputs, panels as in avx512_panel.h -------------------------------------------------------------- */
 
-/* n_row <= 16 rows of dy and dx, n_vector <= 2 vectors of 16 columns. */
+/* Adds n_step steps of 32 outputs to 16 columns of dx, or 32; as many rows as the tiles have. */
 RM_INLINE void pairs_steps(float *dx, size_t lddx, const uint16_t *dy, size_t lddy, const uint16_t *panel, int n_step, bool two) {
     TILE_LOAD(0, dx, lddx * 4);
     if (two) TILE_LOAD(1, dx + 16, lddx * 4);
