@@ -47,13 +47,13 @@ static bool has_gfni(void) {
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && all(c, 1u << 8);
 }
 
-/* AMX with int8 and bf16; the system gives a process the tiles when it asks for them. */
+/* AMX with bf16; the system gives a process the tiles when it asks for them. */
 static bool has_amx(void) {
 #ifdef __linux__
     enum { REQUEST = 0x1023 /* ARCH_REQ_XCOMP_PERM */, TILE_DATA = 18 };
     uint32_t a, b, c, d;
     if (!has_avx512() || !has_gfni() || (xgetbv0() & 0x60000) != 0x60000) return false;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !all(d, 1u << 22 | 1u << 24 | 1u << 25)) return false;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !all(d, 1u << 22 | 1u << 24)) return false;
     return syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
 #else
     return false;

@@ -457,6 +457,20 @@ static void check_matrix(rm_exec *e, rm_dtype type, int n_out, int n_in, rm_prec
             for (size_t c = (size_t)n_out; c < ldy; c++) CHECK(y.p[c] > 12344.0f && y.p[c] < 12352.0f, "%s: writes between rows", info->name);
         guard_end(y, info->name);
     }
+    enum { MANY = 300 }; /* more than one pass of any table; the rows of before, again and again */
+    float *xs = malloc(MANY * ldx * 4);
+    for (int i = 0; i < MANY; i++) memcpy(xs + (size_t)i * ldx, x + (size_t)(i % MAX_ROW) * ldx, ldx * 4);
+    for (int prompt = 0; prompt < 2; prompt++) {
+        guarded y = guard_new((MANY - 1) * ldy + (size_t)n_out, prompt);
+        e->prompt = prompt;
+        rm_matrix_mul(e, first, ldy, x, ldx, MAX_ROW, w, bias, &err);
+        rm_matrix_mul(e, y.p, ldy, xs, ldx, MANY, w, bias, &err);
+        for (int i = 0; i < MANY; i++)
+            CHECK(memcmp(y.p + (size_t)i * ldy, first + (size_t)(i % MAX_ROW) * ldy, (size_t)n_out * 4) == 0,
+                  "%s %d x %d: row %d of %d differs from the same row of 37", info->name, n_out, n_in, i, MANY);
+        guard_end(y, info->name);
+    }
+    free(xs);
     e->prompt = false;
     /* the gradient */
     enum { G = 9 };
