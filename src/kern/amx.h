@@ -1,6 +1,8 @@
 /* bf16 products on the tiles of AMX: 16 x 16 sums and 32 inputs per instruction. A sum goes through its inputs in steps of 32, in order, whatever else is
  * computed beside it; zeros fill up the last step, the last rows and outputs. */
 
+#include <limits.h>
+
 typedef struct {
     uint8_t palette, start_row, reserved[14];
     uint16_t row_bytes[16];
@@ -27,16 +29,21 @@ RM_INLINE void tiles_for(int n_row) {
 
 /* The compiler's own intrinsics do not say that memory is read and written. */
 #define TILE_LOAD(tile, p, stride) __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #tile ::"r"(p), "r"((size_t)(stride)) : "memory")
+/* What is not to drive other things out of the first cache. */
+#define TILE_STREAM(tile, p, stride) __asm__ volatile("tileloaddt1 (%0,%1,1), %%tmm" #tile ::"r"(p), "r"((size_t)(stride)) : "memory")
 #define TILE_STORE(tile, p, stride) __asm__ volatile("tilestored %%tmm" #tile ", (%0,%1,1)" ::"r"(p), "r"((size_t)(stride)) : "memory")
 #define TILE_ZERO(tile) __asm__ volatile("tilezero %%tmm" #tile ::)
 #define TILE_DOT_BF16(sum, a, b) __asm__ volatile("tdpbf16ps %%tmm" #b ", %%tmm" #a ", %%tmm" #sum ::)
 
 enum {
     STEP = 32, /* inputs */
-    DEPTH = 32, /* steps whose weights are made ready together: 64 KB, in the second cache */
-    PASS_ROWS = 256, /* the most rows that share a copy of the weights */
-    PASS_BYTES = 5 << 18 /* of rows: they stay in the second cache */
+    DEPTH = 16, /* steps whose weights are made ready together: 32 KB, in the first cache */
+    SPAN = 2 * DEPTH, /* steps of rows that are used for PASS_OUT outputs before the next ones: 512 KB, in the second cache */
+    PASS_ROWS = 256,
+    PASS_OUT = 256 /* of one pass through the inputs */
 };
+
+static inline int least(int a, int b) { return a < b ? a : b; }
 
 /* Rows in steps: [step][16 rows][32], or as pairs of inputs: [step][16 pairs][16 rows][2]. */
 static void bf16_rows_amx(uint16_t *y, const float *x, size_t ldx, int n_row, size_t n, bool pairs) {
@@ -56,52 +63,68 @@ static void bf16_rows_amx(uint16_t *y, const float *x, size_t ldx, int n_row, si
 }
 
 typedef struct {
-    uint16_t w[2][DEPTH][16][STEP]; /* 32 outputs */
-    float sum[PASS_ROWS / 16][2][16][16]; /* 16 rows, 16 outputs of 32: [output][row] */
-} bf16_work;
+    uint16_t w[2][DEPTH][16][STEP]; /* weights of 32 outputs, as the first factor of tiles or, in pairs of inputs, as the second */
+    float sum[PASS_OUT / 32][PASS_ROWS / 16][2][16][16]; /* of 16 rows and 16 outputs */
+} tile_work;
 
-/* n inputs of n_out <= 32 rows of weights, with zeros up to whole steps and 32 rows; as many bytes at `ahead` are fetched meanwhile, in their order. */
-static void copy_weights(bf16_work *to, const uint8_t *w, size_t ldw, int n_out, size_t n, const char *ahead) {
-    for (int o = 0; o < 32; o++, w += ldw)
-        for (size_t i = 0, s = 0; i < n; i += STEP, s++, ahead += 64) {
-            _mm_prefetch(ahead, _MM_HINT_T1);
-            __mmask32 m = o >= n_out ? 0 : n - i < STEP ? (1u << (n - i)) - 1 : 0xFFFFFFFF;
-            _mm512_store_si512(to->w[o / 16][s][o % 16], _mm512_maskz_loadu_epi16(m, w + (m ? i * 2 : 0)));
-        }
-}
-
-/* Weights of 32 outputs as they lie: bytes from one output, from the first 16 to the others, from one step to the next. */
+/* Where tiles of weights lie: bytes between their lines, from the first 16 outputs to the others, from one step to the next. */
 typedef struct {
     const uint8_t *p;
-    size_t row, half, step;
-} bf16_weights;
+    size_t line, half, step;
+} tile_weights;
 
-/* Adds n steps to the sums of 16 rows, x, or 32, the others at x1, and 32 outputs. more: `sum` holds the sums of the steps before. ahead: what will be
- * read later, as many bytes as are read here; or NULL. */
-RM_INLINE void bf16_steps(float sum[][2][16][16], const uint16_t *x, const uint16_t *x1, bf16_weights w, size_t n, bool more, bool two,
-                          const char *ahead) {
+/* What will be read later: rows of some cache lines. It may lie behind the weights: fetching never fails. */
+typedef struct {
+    uintptr_t at;
+    int lines, left; /* of a row */
+    size_t skip; /* bytes between rows */
+} fetch;
+
+static inline fetch fetch_rows(const void *p, int lines, size_t row_bytes) {
+    return (fetch){(uintptr_t)p, lines, lines, row_bytes - (size_t)lines * 64};
+}
+RM_INLINE void fetch_lines(fetch *f, int n) {
+    for (; n > 0; n--) {
+        _mm_prefetch((const char *)f->at, _MM_HINT_T1);
+        f->at += 64;
+        if (--f->left == 0) f->left = f->lines, f->at += f->skip;
+    }
+}
+
+#define TILE_ADD(sum, weights, rows)                                                                                                                 \
+    do {                                                                                                                                             \
+        if (pairs)                                                                                                                                   \
+            TILE_DOT_BF16(sum, rows, weights);                                                                                                       \
+        else                                                                                                                                         \
+            TILE_DOT_BF16(sum, weights, rows);                                                                                                       \
+    } while (0)
+
+/* Adds n steps to the sums of 16 rows, x, or 32, the others at x1, and 32 outputs. more: `sum` holds the sums of the steps before. pairs: the weights are
+ * pairs of inputs and sums are [row][output]; else the rows are, and sums are [output][row]. */
+RM_INLINE void tile_steps(float sum[][2][16][16], const uint16_t *x, const uint16_t *x1, tile_weights w, int n, bool more, bool two, bool pairs,
+                          fetch *ahead, int ahead_lines) {
     if (more) {
-        TILE_LOAD(0, sum[0][0], 64);
-        TILE_LOAD(1, sum[0][1], 64);
-        if (two) TILE_LOAD(2, sum[1][0], 64);
-        if (two) TILE_LOAD(3, sum[1][1], 64);
+        TILE_STREAM(0, sum[0][0], 64);
+        TILE_STREAM(1, sum[0][1], 64);
+        if (two) TILE_STREAM(2, sum[1][0], 64);
+        if (two) TILE_STREAM(3, sum[1][1], 64);
     } else {
         TILE_ZERO(0);
         TILE_ZERO(1);
         if (two) TILE_ZERO(2);
         if (two) TILE_ZERO(3);
     }
-    for (size_t s = 0; s < n; s++, x += STEP * TILE_ROWS, x1 += STEP * TILE_ROWS, w.p += w.step) {
-        for (int i = 0; ahead && i < 32; i++, ahead += 64) _mm_prefetch(ahead, _MM_HINT_T1);
-        TILE_LOAD(4, w.p, w.row);
-        TILE_LOAD(6, x, 64);
-        TILE_DOT_BF16(0, 4, 6);
-        TILE_LOAD(5, w.p + w.half, w.row);
-        TILE_DOT_BF16(1, 5, 6);
+    for (int s = 0; s < n; s++, x += STEP * TILE_ROWS, x1 += STEP * TILE_ROWS, w.p += w.step) {
+        TILE_LOAD(4, w.p, w.line);
+        TILE_STREAM(6, x, 64);
+        TILE_ADD(0, 4, 6);
+        TILE_LOAD(5, w.p + w.half, w.line);
+        TILE_ADD(1, 5, 6);
+        fetch_lines(ahead, ahead_lines);
         if (!two) continue;
-        TILE_LOAD(7, x1, 64);
-        TILE_DOT_BF16(2, 4, 7);
-        TILE_DOT_BF16(3, 5, 7);
+        TILE_STREAM(7, x1, 64);
+        TILE_ADD(2, 4, 7);
+        TILE_ADD(3, 5, 7);
     }
     TILE_STORE(0, sum[0][0], 64);
     TILE_STORE(1, sum[0][1], 64);
@@ -109,58 +132,50 @@ RM_INLINE void bf16_steps(float sum[][2][16][16], const uint16_t *x, const uint1
     if (two) TILE_STORE(3, sum[1][1], 64);
 }
 
-/* Up to 32 outputs of up to PASS_ROWS rows. */
-static void bf16_sums(bf16_work *work, const uint16_t *x, int blocks, const uint8_t *w, size_t ldw, int n_out, size_t n) {
-    const size_t block = rm_bf16_stride(n) * TILE_ROWS; /* of 16 rows of x */
-    if (blocks == 1 && n_out == 32 && n % STEP == 0) { /* a copy would be used only once */
-        bf16_steps(work->sum, x, x, (bf16_weights){w, ldw, 16 * ldw, 2 * STEP}, n / STEP, false, false, (const char *)w + 32 * ldw);
-        return;
-    }
-    const bf16_weights copy = {(const uint8_t *)work->w, 2 * STEP, sizeof work->w[0], sizeof work->w[0][0]};
-    for (size_t i = 0; i < n; i += DEPTH * STEP) {
-        size_t depth = n - i < DEPTH * STEP ? n - i : DEPTH * STEP, steps = (depth + STEP - 1) / STEP;
-        copy_weights(work, w + i * 2, ldw, n_out, depth, (const char *)w + 32 * (ldw + i * 2));
-        for (int b = 0; b < blocks; b += 2) {
-            const uint16_t *xb = x + (size_t)b * block + i * TILE_ROWS;
-            if (b + 1 < blocks)
-                bf16_steps(work->sum + b, xb, xb + block, copy, steps, i > 0, true, NULL);
-            else
-                bf16_steps(work->sum + b, xb, xb, copy, steps, i > 0, false, NULL);
+/* The same for all blocks of 16 rows, x_block elements apart, with weights that were made ready. lines: how many are to be fetched meanwhile. */
+RM_INLINE void tile_rows(float sum[][2][16][16], const tile_work *work, const uint16_t *x, size_t x_block, int blocks, int n, bool more, bool pairs,
+                         fetch ahead, int lines) {
+    const tile_weights w = {(const uint8_t *)work->w, 64, sizeof work->w[0], sizeof work->w[0][0]};
+    const int each = (lines + n * ((blocks + 1) / 2) - 1) / (n * ((blocks + 1) / 2));
+    int b = 0;
+    for (; b + 2 <= blocks; b += 2, x += 2 * x_block) tile_steps(sum + b, x, x + x_block, w, n, more, true, pairs, &ahead, each);
+    if (b < blocks) tile_steps(sum + b, x, x, w, n, more, false, pairs, &ahead, each);
+}
+
+/* The sums of up to PASS_ROWS rows and 32 outputs to y. */
+RM_INLINE void tile_sums(float *y, size_t ldy, const float sum[][2][16][16], int n_row, int n_out, const float *bias, bool pairs) {
+    for (int o = 0; o < n_out; o += 16) {
+        size_t some = n_out - o < 16 ? (size_t)(n_out - o) : 16;
+        __m512 add = bias ? ld(bias + o, 0, some) : _mm512_setzero_ps();
+        for (int i = 0; i < n_row; i += 16) {
+            __m512 v[16];
+            for (int k = 0; k < 16; k++) v[k] = _mm512_load_ps(sum[i / 16][o / 16][k]);
+            if (!pairs) v_turn(v);
+            for (int r = 0; r < 16 && i + r < n_row; r++) st(y + (size_t)(i + r) * ldy + o, bias ? _mm512_add_ps(v[r], add) : v[r], 0, some);
         }
     }
 }
 
-static void mul_bf16_amx(float *y, size_t ldy, const uint16_t *x, int n_row, const void *weights, size_t ldw, int n_out, size_t n,
-                         const float *bias) {
-    _Alignas(64) bf16_work work;
-    const size_t fit = PASS_BYTES / (2 * rm_bf16_stride(n)) / 32 * 32;
-    const int pass = fit < 32 ? 32 : fit > PASS_ROWS ? PASS_ROWS : (int)fit;
-    tiles_for(TILE_ROWS);
-    for (int r0 = 0; r0 < n_row; r0 += pass, x += (size_t)pass * rm_bf16_stride(n)) {
-        int rows = n_row - r0 < pass ? n_row - r0 : pass, blocks = (rows + 15) / 16;
-        for (int o = 0; o < n_out; o += 32) {
-            int no = n_out - o < 32 ? n_out - o : 32;
-            bf16_sums(&work, x, blocks, (const uint8_t *)weights + (size_t)o * ldw, ldw, no, n);
-            for (int b = 0; b < blocks; b++)
-                for (int h = 0; 16 * h < no; h++) {
-                    size_t some = no - 16 * h < 16 ? (size_t)(no - 16 * h) : 16;
-                    __m512 v[16], add = bias ? ld(bias + o + 16 * h, 0, some) : _mm512_setzero_ps();
-                    for (int k = 0; k < 16; k++) v[k] = _mm512_load_ps(work.sum[b][h][k]);
-                    v_turn(v);
-                    for (int r = 0; r < 16 && 16 * b + r < rows; r++)
-                        st(y + (size_t)(r0 + 16 * b + r) * ldy + o + 16 * h, bias ? _mm512_add_ps(v[r], add) : v[r], 0, some);
-                }
-        }
+/* ---- bf16 weights ----------------------------------------------------------------------------------------------------------------- */
+
+/* n inputs of n_out <= 32 rows of weights, with zeros up to whole steps and 32 rows. */
+static void copy_weights(tile_work *to, const uint8_t *w, size_t ldw, int n_out, size_t n) {
+    if (n_out == 32 && n % STEP == 0) {
+        for (size_t s = 0; s < n / STEP; s++)
+            for (int o = 0; o < 32; o++) _mm512_store_si512(to->w[o / 16][s][o % 16], _mm512_loadu_si512(w + (size_t)o * ldw + s * 2 * STEP));
+        return;
     }
+    for (int o = 0; o < 32; o++, w += ldw)
+        for (size_t i = 0, s = 0; i < n; i += STEP, s++) {
+            __mmask32 m = o >= n_out ? 0 : n - i < STEP ? (1u << (n - i)) - 1 : 0xFFFFFFFF;
+            _mm512_store_si512(to->w[o / 16][s][o % 16], _mm512_maskz_loadu_epi16(m, w + (m ? i * 2 : 0)));
+        }
 }
 
 /* ---- quantised weights as bf16 ------------------------------------------------------------------------------------------------------ */
 
-/* Weights of 32 outputs as the second factor of tiles: pairs of inputs of 16 outputs, [2][DEPTH][16 pairs][16 outputs][2]. */
-typedef uint16_t input_pairs[2][DEPTH][16][STEP];
-
 /* One block of 32 inputs. */
-RM_INLINE void inputs_block(input_pairs to, int at, const uint8_t *p, const uint8_t *head, int bits, int high, int sub, bool min, bool super,
+RM_INLINE void inputs_block(tile_work *to, int at, const uint8_t *p, const uint8_t *head, int bits, int high, int sub, bool min, bool super,
                             bool table, float offset) {
     const int n_sub = 32 / sub, quants = (bits + high) * 128;
     /* bytes of outputs 0 0 1 1 2 2 .. 7 7, inputs 0 1 0 1 .. of a vector; 32 further on: outputs 8 .. 15 */
@@ -187,92 +202,106 @@ RM_INLINE void inputs_block(input_pairs to, int at, const uint8_t *p, const uint
                     x[o] = _mm512_cvtepi32_ps(_mm512_maskz_permutexvar_epi8(0x1111111111111111, which, v));
                     x[o] = _mm512_fmadd_ps(x[o], d[h][o], m[h][o]);
                 }
-                _mm512_store_si512(to[c][at][2 * s + i], (__m512i)_mm512_cvtne2ps_pbh(x[1], x[0]));
+                _mm512_store_si512(to->w[c][at][2 * s + i], (__m512i)_mm512_cvtne2ps_pbh(x[1], x[0]));
             }
         }
     }
 }
-RM_INLINE void inputs_body(input_pairs to, const uint8_t *group, size_t ahead, int b0, int n_block, int bits, int high, int sub, bool min, bool super,
-                           bool table, const rm_form_info *f) {
+RM_INLINE void inputs_body(tile_work *to, const uint8_t *group, int b0, int n_block, int bits, int high, int sub, bool min, bool super, bool table,
+                           const rm_form_info *f) {
     const float offset = f->shift ? (float)(1 << f->shift) : 0;
-    for (int b = b0; b < b0 + n_block; b++) {
-        const uint8_t *p = group + rm_form_block_at(f, (size_t)b), *head = group + rm_form_head_at(f, (size_t)b);
-        for (size_t i = 0; i < rm_form_block_bytes(f); i += 64) _mm_prefetch((const char *)p + ahead + i, _MM_HINT_T0);
-        inputs_block(to, b - b0, p, head, bits, high, sub, min, super, table, offset);
-    }
+    for (int b = b0; b < b0 + n_block; b++)
+        inputs_block(to, b - b0, group + rm_form_block_at(f, (size_t)b), group + rm_form_head_at(f, (size_t)b), bits, high, sub, min, super, table,
+                     offset);
 }
-/* Blocks b0 .. b0 + n_block <= DEPTH of a packed group; those `ahead` bytes further on are fetched meanwhile. */
-static void unpack_inputs(input_pairs to, const uint8_t *group, size_t ahead, rm_form form, int b0, int n_block) {
+/* Blocks b0 .. b0 + n_block <= DEPTH of a packed group. */
+static void unpack_inputs(tile_work *to, const uint8_t *group, rm_form form, int b0, int n_block) {
     switch (form) {
 #define X(name, bits, high, sub, min, super, table, shift)                                                                                           \
-    case name: inputs_body(to, group, ahead, b0, n_block, bits, high, sub, min, super, table, &rm_forms[name]); break;
+    case name: inputs_body(to, group, b0, n_block, bits, high, sub, min, super, table, &rm_forms[name]); break;
         RM_SHAPES(X)
 #undef X
     case RM_FORM_COUNT: break;
     }
 }
 
-/* Adds n steps to the sums y of 16 rows, x, or 32, the others at x1, and 32 outputs. */
-RM_INLINE void inputs_steps(float *y, size_t ldy, const uint16_t *x, const uint16_t *x1, const input_pairs w, int n, bool more, bool two) {
-    float *y1 = y + 16 * ldy;
-    if (more) {
-        TILE_LOAD(0, y, ldy * 4);
-        TILE_LOAD(1, y + 16, ldy * 4);
-        if (two) TILE_LOAD(2, y1, ldy * 4);
-        if (two) TILE_LOAD(3, y1 + 16, ldy * 4);
-    } else {
-        TILE_ZERO(0);
-        TILE_ZERO(1);
-        if (two) TILE_ZERO(2);
-        if (two) TILE_ZERO(3);
+/* ---- products ---------------------------------------------------------------------------------------------------------------------- */
+
+/* n_out rows of n bf16 weights, `bytes` apart; or packed groups, `bytes` apart. */
+typedef struct {
+    const uint8_t *p;
+    size_t bytes, n;
+    int n_out;
+    rm_form form;
+} tile_source;
+
+/* Steps s .. s + steps of the outputs o .. o + 31 into work->w. */
+RM_INLINE void make_ready(tile_work *work, const tile_source *w, int o, int s, int steps, bool packed) {
+    const size_t at = (size_t)s * STEP, depth = w->n - at < (size_t)steps * STEP ? w->n - at : (size_t)steps * STEP;
+    if (packed)
+        unpack_inputs(work, w->p + (size_t)(o / RM_GROUP) * w->bytes, w->form, s, steps);
+    else
+        copy_weights(work, w->p + (size_t)o * w->bytes + at * 2, w->bytes, least(w->n_out - o, 32), depth);
+}
+
+/* What make_ready reads. */
+RM_INLINE fetch to_fetch(const tile_source *w, int o, int s, bool packed) {
+    if (packed) return fetch_rows(w->p + (size_t)(o / RM_GROUP) * w->bytes + rm_form_block_at(&rm_forms[w->form], (size_t)s), INT_MAX, 0);
+    return fetch_rows(w->p + (size_t)o * w->bytes + (size_t)s * STEP * 2, DEPTH, w->bytes);
+}
+
+RM_INLINE void tile_product(float *y, size_t ldy, const uint16_t *x, int n_row, const tile_source *w, const float *bias, bool packed) {
+    _Alignas(64) tile_work work;
+    const size_t x_block = rm_bf16_stride(w->n) * TILE_ROWS;
+    const int n_step = (int)((w->n + STEP - 1) / STEP), blocks = (n_row + TILE_ROWS - 1) / TILE_ROWS;
+    const int lines = packed ? (int)(DEPTH * rm_form_block_bytes(&rm_forms[w->form]) / 64) : 32 * DEPTH;
+    for (int o0 = 0; o0 < w->n_out; o0 += PASS_OUT) {
+        const int o1 = least(o0 + PASS_OUT, w->n_out);
+        for (int s0 = 0; s0 < n_step; s0 += SPAN) {
+            const int s1 = least(s0 + SPAN, n_step);
+            for (int o = o0; o < o1; o += 32) {
+                float(*sum)[2][16][16] = work.sum[(o - o0) / 32];
+                for (int s = s0; s < s1; s += DEPTH) {
+                    const int steps = least(DEPTH, s1 - s);
+                    fetch ahead = s + DEPTH < s1 ? to_fetch(w, o, s + DEPTH, packed) : to_fetch(w, o + 32, s0, packed);
+                    make_ready(&work, w, o, s, steps, packed);
+                    tile_rows(sum, &work, x + (size_t)s * STEP * TILE_ROWS, x_block, blocks, steps, s > 0, packed, ahead, lines);
+                }
+                if (s1 == n_step) tile_sums(y + o, ldy, sum, n_row, least(w->n_out - o, 32), bias ? bias + o : NULL, packed);
+            }
+        }
     }
-    for (int s = 0; s < n; s++, x += STEP * TILE_ROWS, x1 += STEP * TILE_ROWS) {
-        TILE_LOAD(4, x, 64);
-        TILE_LOAD(6, w[0][s], 64);
-        TILE_DOT_BF16(0, 4, 6);
-        TILE_LOAD(7, w[1][s], 64);
-        TILE_DOT_BF16(1, 4, 7);
-        if (!two) continue;
-        TILE_LOAD(5, x1, 64);
-        TILE_DOT_BF16(2, 5, 6);
-        TILE_DOT_BF16(3, 5, 7);
+}
+
+/* Few rows use bf16 weights once: from where they lie. */
+static void mul_bf16_once(float *y, size_t ldy, const uint16_t *x, int n_row, const tile_source *w, const float *bias) {
+    _Alignas(64) float sum[1][2][16][16];
+    for (int o = 0; o < w->n_out; o += 32) {
+        const uint8_t *p = w->p + (size_t)o * w->bytes;
+        fetch ahead = fetch_rows(p + 32 * w->bytes, INT_MAX, 0);
+        tile_steps(sum, x, x, (tile_weights){p, w->bytes, 16 * w->bytes, 2 * STEP}, (int)(w->n / STEP), false, false, false, &ahead, 32);
+        tile_sums(y + o, ldy, sum, n_row, 32, bias ? bias + o : NULL, false);
     }
-    TILE_STORE(0, y, ldy * 4);
-    TILE_STORE(1, y + 16, ldy * 4);
-    if (two) TILE_STORE(2, y1, ldy * 4);
-    if (two) TILE_STORE(3, y1 + 16, ldy * 4);
+}
+
+static void mul_bf16_amx(float *y, size_t ldy, const uint16_t *x, int n_row, const void *weights, size_t ldw, int n_out, size_t n,
+                         const float *bias) {
+    const bool once = n_row <= TILE_ROWS && n % STEP == 0;
+    const int whole = once ? n_out / 32 * 32 : 0;
+    tiles_for(TILE_ROWS);
+    mul_bf16_once(y, ldy, x, n_row, &(tile_source){.p = weights, .bytes = ldw, .n = n, .n_out = whole}, bias);
+    const tile_source rest = {.p = (const uint8_t *)weights + (size_t)whole * ldw, .bytes = ldw, .n = n, .n_out = n_out - whole};
+    for (int i = 0; i < n_row; i += PASS_ROWS)
+        tile_product(y + (size_t)i * ldy + whole, ldy, x + (size_t)i * rm_bf16_stride(n), least(n_row - i, PASS_ROWS), &rest,
+                     bias ? bias + whole : NULL, false);
 }
 
 static void q_mul_bf16_amx(float *y, size_t ldy, const uint16_t *x, int n_row, const uint8_t *group, size_t group_bytes, int n_group, rm_form form,
                            size_t n, const float *bias) {
-    _Alignas(64) input_pairs w;
-    _Alignas(64) float last[TILE_ROWS][RM_GROUP]; /* the sums of the last rows, if fewer than 16 */
-    const size_t block = rm_bf16_stride(n) * TILE_ROWS; /* of 16 rows of x */
-    const int n_block = (int)(n / RM_QBLOCK), whole = n_row / TILE_ROWS * TILE_ROWS, rest = n_row - whole;
+    const tile_source w = {.p = group, .bytes = group_bytes, .n = n, .n_out = n_group * RM_GROUP, .form = form};
     tiles_for(TILE_ROWS);
-    for (int b = 0; b < n_block; b += DEPTH) { /* rows of these inputs stay in the second cache for all groups */
-        int steps = n_block - b < DEPTH ? n_block - b : DEPTH;
-        for (int g = 0; g < n_group; g++) {
-            const uint16_t *xb = x + (size_t)b * STEP * TILE_ROWS;
-            float *yb = y + g * RM_GROUP;
-            unpack_inputs(w, group + (size_t)g * group_bytes, g + 1 < n_group ? group_bytes : 0, form, b, steps);
-            int i = 0;
-            for (; i + 32 <= whole; i += 32, xb += 2 * block, yb += 32 * ldy) inputs_steps(yb, ldy, xb, xb + block, w, steps, b > 0, true);
-            if (i < whole) {
-                inputs_steps(yb, ldy, xb, xb, w, steps, b > 0, false);
-                xb += block, yb += 16 * ldy;
-            }
-            if (!rest) continue;
-            for (int r = 0; b > 0 && r < rest; r++)
-                for (int c = 0; c < RM_GROUP; c += 16) _mm512_store_ps(last[r] + c, _mm512_loadu_ps(yb + (size_t)r * ldy + c));
-            inputs_steps(last[0], RM_GROUP, xb, xb, w, steps, b > 0, false);
-            for (int r = 0; r < rest; r++)
-                for (int c = 0; c < RM_GROUP; c += 16) _mm512_storeu_ps(yb + (size_t)r * ldy + c, _mm512_load_ps(last[r] + c));
-        }
-    }
-    for (int r = 0; bias && r < n_row; r++)
-        for (int c = 0; c < n_group * RM_GROUP; c += 16)
-            _mm512_storeu_ps(y + (size_t)r * ldy + c, _mm512_add_ps(_mm512_loadu_ps(y + (size_t)r * ldy + c), _mm512_loadu_ps(bias + c)));
+    for (int i = 0; i < n_row; i += PASS_ROWS)
+        tile_product(y + (size_t)i * ldy, ldy, x + (size_t)i * rm_bf16_stride(n), least(n_row - i, PASS_ROWS), &w, bias, true);
 }
 
 /* ---- gradients: sums over the outputs, panels as in avx512_panel.h -------------------------------------------------------------- */

@@ -84,7 +84,7 @@ static void bf16_outputs(const product *p, const slice *s, int o, int n) {
 }
 
 /* Rows of prompts take quantised weights as bf16, where that is faster. */
-static bool in_bf16(const product *p) { return p->e->prompt && p->e->kern->q_mul_bf16 && p->slice->part->kind == RM_PART_PACKED; }
+static bool in_bf16(const product *p, const rm_part *part) { return p->e->prompt && p->e->kern->q_mul_bf16 && part->kind == RM_PART_PACKED; }
 
 /* ---- 8 bits ------------------------------------------------------------------------------------------------------------------ */
 
@@ -155,7 +155,7 @@ static size_t packed_local(const product *p, const rm_part *part) {
 
 static void packed_groups(const product *p, const rm_part *part, const uint8_t *group, int n_group, float *y, size_t ldy, const float *bias,
                           uint8_t *local) {
-    if (in_bf16(p)) {
+    if (in_bf16(p, part)) {
         p->e->kern->q_mul_bf16(y, ldy, (const uint16_t *)(const void *)p->shared, p->n_row, group, part->group_bytes, n_group, part->form,
                                (size_t)p->w->n_in, bias);
         return;
@@ -204,12 +204,17 @@ static void product_chunk(void *ctx, int chunk, int thread) {
     }
 }
 
-/* Outputs per chunk: about 16 chunks a thread where the matrix is large enough, at least 16 KB of weights each. */
-static int chunk_size(const rm_exec *e, const rm_matrix *w, const rm_part *part) {
-    size_t unit = part->packed || part->kind == RM_PART_BF16 ? RM_GROUP : DEQUANT_ROWS,
-           row_bytes = part->packed ? part->group_bytes / RM_GROUP : part->row_bytes;
-    size_t per = (size_t)w->n_out / (16 * (size_t)rm_pool_size(e->pool)), floor = 16384 / (row_bytes ? row_bytes : 1);
-    size_t units = ((per > floor ? per : floor) + unit - 1) / unit;
+/* Outputs per chunk: about 16 chunks a thread where the matrix is large enough, at least 16 KB of weights each. For many rows on tiles more outputs, if
+ * that leaves 3 chunks a thread: the rows of a long sum do not fit in the second cache and come from the third once per chunk. */
+enum { TILE_ROWS = 64, TILE_OUTPUTS = 256 };
+static int chunk_size(const product *p, const rm_part *part) {
+    const rm_matrix *w = p->w;
+    size_t unit = part->packed || part->kind == RM_PART_BF16 ? RM_GROUP : DEQUANT_ROWS, threads = (size_t)rm_pool_size(p->e->pool);
+    size_t row_bytes = part->packed ? part->group_bytes / RM_GROUP : part->row_bytes;
+    size_t per = most((size_t)w->n_out / (16 * threads), 16384 / (row_bytes ? row_bytes : 1));
+    bool tiles = p->e->kern->q_mul_bf16 && (part->kind == RM_PART_BF16 || in_bf16(p, part));
+    if (tiles && p->n_row >= TILE_ROWS) per = most(per, (size_t)least(TILE_OUTPUTS, w->n_out / (3 * (int)threads)));
+    size_t units = (per + unit - 1) / unit;
     return (int)((units ? units : 1) * unit);
 }
 
@@ -221,7 +226,7 @@ static int take_parts(product *p, int i, float *y, const float *bias) {
     for (p->n_slice = 0; i < w->n_part && w->part[i].kind == w->part[first].kind; out += w->part[i++].n_out) {
         const rm_part *part = &w->part[i];
         slice *s = &p->slice[p->n_slice++];
-        *s = (slice){.part = part, .y = y + out, .bias = bias ? bias + out : NULL, .first = n_chunk, .chunk = chunk_size(p->e, w, part)};
+        *s = (slice){.part = part, .y = y + out, .bias = bias ? bias + out : NULL, .first = n_chunk, .chunk = chunk_size(p, part)};
         s->n_chunk = (part->n_out + s->chunk - 1) / s->chunk;
         n_chunk += s->n_chunk;
     }
@@ -242,7 +247,7 @@ static bool prepare(product *p) {
     case RM_PART_DEQUANT: p->local_bytes = up64(n_in * DEQUANT_ROWS * sizeof(float)); break;
     case RM_PART_BF16: return round_rows(p);
     case RM_PART_PACKED:
-        if (in_bf16(p)) {
+        if (in_bf16(p, p->slice->part)) {
             if (!round_rows(p)) return false;
             p->local_bytes = up64(last_group_bytes(p));
             break;
@@ -263,7 +268,7 @@ static void count_work(const product *p) {
     for (int i = 0; i < p->n_slice; i++) {
         const rm_part *part = p->slice[i].part;
         double row_bytes = part->packed ? (double)part->group_bytes / RM_GROUP : (double)part->row_bytes;
-        rm_time_work(p->e, in_bf16(p) ? RM_OPS_BF16 : ops[part->kind], row_bytes * part->n_out, 2.0 * p->n_row * part->n_out * p->w->n_in);
+        rm_time_work(p->e, in_bf16(p, part) ? RM_OPS_BF16 : ops[part->kind], row_bytes * part->n_out, 2.0 * p->n_row * part->n_out * p->w->n_in);
     }
 }
 
