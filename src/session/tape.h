@@ -5,7 +5,7 @@
 #include "session/grad.h"
 #include "session/walk.h"
 
-enum { RM_POP_ROWS = 256 };
+enum { RM_POP_ROWS = 512 };
 
 typedef struct {
     rm_seq *seq; /* NULL: dropped */
