@@ -36,7 +36,7 @@ static void gate_rows(void *ctx, int from, int to) {
     size_t d = (size_t)c->d_head, stride = (size_t)rm_config_q_stride(c);
     for (int row = from; row < to; row++)
         for (int h = 0; h < c->n_head; h++) {
-            const float *att = j->t + (((size_t)(h / j->group) * (size_t)j->n_row + (size_t)row) * (size_t)j->group + (size_t)(h % j->group)) * d;
+            const float *att = j->t + (size_t)row * (size_t)rm_config_q_dim(c) + (size_t)h * d;
             size_t at = (size_t)row * (size_t)rm_config_qkv_dim(c) + (size_t)h * stride + d;
             float *g = j->d_o + (size_t)row * (size_t)rm_config_q_dim(c) + (size_t)h * d;
             for (size_t i = 0; i < d; i++) {
@@ -55,9 +55,9 @@ static void gather(const job *j, const rm_run *r, int ih, int r0, int r1, float 
     size_t d = (size_t)c->d_head, group = (size_t)j->group;
     for (int row = r1 - 1; row >= r0; row--)
         for (size_t h = 0; h < group; h++, q += d, g += d) {
-            size_t x = (size_t)(r->row + row), at = ((size_t)ih * (size_t)j->n_row + x) * group + h;
-            memcpy(q, j->q + at * d, d * sizeof *q);
-            memcpy(g, j->d_o + x * (size_t)rm_config_q_dim(c) + ((size_t)ih * group + h) * d, d * sizeof *g);
+            size_t x = (size_t)(r->row + row), at = x * (size_t)c->n_head + (size_t)ih * group + h;
+            memcpy(q, j->q + (((size_t)ih * (size_t)j->n_row + x) * group + h) * d, d * sizeof *q);
+            memcpy(g, j->d_o + at * d, d * sizeof *g);
             *lse++ = j->lse[at];
             *dot++ = j->m->exec->kern->dot(j->t + at * d, g, d);
         }

@@ -98,7 +98,6 @@ void rm_back_free(rm_back *b) {
     rm_free(b->delta_grad);
     rm_free(b->memory);
     rm_free(b->scratch);
-    rm_free(b->attention);
     memset(b, 0, sizeof *b);
 }
 
@@ -118,7 +117,16 @@ static rmas_status attention_again(rm_back *b, int il, int slot, int n_row, rmas
     rm_norm(m->exec, b->a, b->x, l->norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
     RM_TRY(rm_linear_mul(m->exec, b->in, b->a, n_row, &l->in, err));
     rm_attention_prepare(m, il, b->q, b->in, b->cs[kind], b->run, b->n_run, n_row, off); /* the cache gets what it has */
-    rm_attention(m, il, b->o, b->t, b->lse, b->q, b->in, b->run, b->n_run, n_row, off, b->attention);
+    size_t q = (size_t)rm_config_q_dim(&m->cfg), n_head = (size_t)m->cfg.n_head;
+    for (int i = 0; i < b->n_run; i++) {
+        const float *kept = b->seq[i]->attention[il] + (size_t)(b->run[i].pos - b->seq[i]->record.first) * (q + n_head);
+        for (size_t r = (size_t)b->run[i].row, end = r + (size_t)b->run[i].n; r < end; r++, kept += q + n_head) {
+            memcpy(b->t + r * q, kept, q * sizeof *kept);
+            memcpy(b->o + r * q, kept, q * sizeof *kept);
+            memcpy(b->lse + r * n_head, kept + q, n_head * sizeof *kept);
+        }
+    }
+    rm_attention_gate(m, b->o, b->in, n_row);
     return RMAS_OK;
 }
 
@@ -245,7 +253,6 @@ rmas_status rm_back_rows(rm_back *b, int n_row, rmas_error *err) {
     }
     for (int k = 0; k < 2; k++)
         if (k == RM_LAYER_FULL || c->window) rm_rope_table(m->exec, b->cs[k], &c->rope[k], b->pos, n_row);
-    RM_TRY(rm_scratch_fit(&b->attention, &b->cap_attention, rm_attention_scratch(m, b->run, b->n_run), err));
     memset(b->dx, 0, (size_t)n_row * d * sizeof *b->dx);
     rm_norm_back(m->exec, b->dx, b->d_hidden, b->x, m->out_norm, c->d_model, n_row, c->norm_eps);
     rmas_status st = RMAS_OK;
