@@ -42,7 +42,8 @@ typedef struct {
 
 /* Pairs of rows of x [n_row, n_col]; n_col a multiple of 16. Rows outside [from, to) become zero. */
 RM_INLINE void pair_rows(second_factor *to, const uint16_t *x, int n_row, int n_col, int from, int end) {
-    const __m512i zip = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    const __m512i zip =
+        _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
     for (int r = 0; r < n_row; r += 2)
         for (int c = 0; c < n_col; c += 16) {
             const uint16_t *p = x + r * n_col + c;

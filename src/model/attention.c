@@ -265,15 +265,16 @@ static void count_work(const job *j) {
 static void collect_rows(void *ctx, int from, int to) {
     const job *j = ctx;
     const rm_config *c = &j->m->cfg;
-    size_t group = (size_t)j->group, span = group * (size_t)c->d_head, q = (size_t)rm_config_q_dim(c), kept = rm_attention_kept(c);
+    size_t group = (size_t)j->group, span = group * (size_t)c->d_head, q = (size_t)rm_config_q_dim(c), n_head = (size_t)c->n_head;
     for (int row = from; row < to; row++) {
         float *o = j->o + (size_t)row * q;
         const rm_run *r = run_of_row(j, row);
-        float *keep = r->attention ? r->attention + (size_t)(row - r->row) * kept : NULL;
+        float *keep = r->attention ? r->attention + (size_t)(row - r->row) * rm_attention_kept(c) : NULL;
         for (size_t g = 0; g < (size_t)c->n_kv; g++) {
             size_t at = g * (size_t)j->n_row + (size_t)row;
             memcpy(o + g * span, j->t + at * span, span * sizeof *o);
             if (keep) memcpy(keep + q + g * group, j->lse + at * group, group * sizeof *o);
+            if (keep && rm_attention_keeps_q(c)) memcpy(keep + q + n_head + g * span, j->q + at * span, span * sizeof *o);
         }
         if (keep) memcpy(keep, o, q * sizeof *o);
     }

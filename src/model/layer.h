@@ -95,22 +95,27 @@ void rm_attention(const rm_model *m, int il, float *o, float *t, float *lse, con
 
 /* o times the gate, if the plan has one. */
 void rm_attention_gate(const rm_model *m, float *o, const float *in, int n_row);
-/* Floats of a row that are kept for the backward pass: the output before the gate, and of each head the logarithm of the sum of exponentials. */
-static inline size_t rm_attention_kept(const rm_config *c) { return (size_t)rm_config_q_dim(c) + (size_t)c->n_head; }
+/* Floats of a row that are kept for the backward pass: the output before the gate, of each head the logarithm of the sum of exponentials, and q where
+ * nothing else of `in` is wanted again. */
+static inline bool rm_attention_keeps_q(const rm_config *c) { return !c->qk_norm && !c->attn_gate; }
+static inline size_t rm_attention_kept(const rm_config *c) {
+    return (size_t)rm_config_q_dim(c) * (rm_attention_keeps_q(c) ? 2 : 1) + (size_t)c->n_head;
+}
 
 /* Backward. Keys and values of earlier positions get gradients too: d_kv [n, 2 kv_dim], keys as they stand in the cache (normed,
  * rotated) then values, row 0 for position `first` (positions before it get none). */
 typedef struct {
     float *d_kv;
     int first;
+    const float *kept; /* of the run's first row, see rm_attention_kept */
 } rm_kv_grad;
 
 /* d_in [n_row, qkv_dim] from d_o [n_row, q_dim] (overwritten); kv_grad: one per run; q and in as the forward calls had them,
- * t [n_row, q_dim] and lse [n_row, n_head] what they kept.
+ * not looked at where q is kept.
  * scratch: per thread rm_attention_back_scratch floats. */
 size_t rm_attention_back_scratch(const rm_model *m);
-void rm_attention_back(const rm_model *m, int il, float *d_in, float *d_o, const float *q, const float *t, const float *lse, const float *in,
-                       const float *cs, const rm_run *run, const rm_kv_grad *kv_grad, int n_run, int n_row, size_t off, float *scratch);
+void rm_attention_back(const rm_model *m, int il, float *d_in, float *d_o, const float *q, const float *in, const float *cs, const rm_run *run,
+                       const rm_kv_grad *kv_grad, int n_run, int n_row, size_t off, float *scratch);
 
 /* ---- delta rule -------------------------------------------------------------------------------------------------------- */
 

@@ -133,13 +133,21 @@ rmas_status rm_tape_begin(rm_tape *t, int n_seq, const rm_seq *const *prefix, rm
 
 int rm_tape_len(const rm_tape *t, int seq) { return t->seq[seq].seq->len; }
 
+/* Floats that a position takes beside the caches. */
+static size_t position_floats(const rm_model *m, bool popped) {
+    const rm_config *c = &m->cfg;
+    size_t attention = (size_t)(c->n_layer - rm_model_count_layers(m, RM_LAYER_LINEAR));
+    return (size_t)(c->n_layer + 1) * (size_t)c->d_model + attention * (rm_attention_kept(c) + (popped ? 2 * (size_t)rm_config_kv_dim(c) : 0));
+}
+
+size_t rm_tape_bytes_per_token(const rm_model *m) { return position_floats(m, true) * sizeof(float) + rm_seq_bytes_per_token(m); }
+
 size_t rm_tape_bytes(const rm_tape *t) {
-    size_t n = 0, attn = (size_t)(t->m->cfg.n_layer - rm_model_count_layers(t->m, RM_LAYER_LINEAR));
+    size_t n = 0;
     for (int i = 0; i < t->n_seq; i++) {
         const rm_tape_seq *s = &t->seq[i];
         if (!s->seq) continue;
-        size_t attention = rm_attention_kept(&t->m->cfg) + (s->popped ? 2 * (size_t)rm_config_kv_dim(&t->m->cfg) : 0);
-        n += (size_t)s->cap * ((size_t)(t->m->cfg.n_layer + 1) * (size_t)t->m->cfg.d_model + attn * attention) * sizeof(float);
+        n += (size_t)s->cap * position_floats(t->m, s->popped) * sizeof(float);
         n += (size_t)s->cap_snap * (size_t)s->seq->n_linear * rm_seq_state_floats(t->m) * sizeof(float);
         n += (size_t)s->seq->len * rm_seq_bytes_per_token(t->m) + 2 * rm_seq_bytes_fixed(t->m);
     }

@@ -51,11 +51,9 @@ rmas_status rm_back_fit(rm_back *b, const rm_model *m, int n_row, int n_run, rma
                 {&b->da, r * d},
                 {&b->t1, r * d},
                 {&b->t2, r * d},
-                {&b->in, r * (size_t)rm_config_qkv_dim(c)},
+                {&b->in, rm_attention_keeps_q(c) ? 0 : r * (size_t)rm_config_qkv_dim(c)},
                 {&b->d_in, r * in},
-                {&b->q, r * q},
-                {&b->t, r * q},
-                {&b->lse, r * (size_t)c->n_head},
+                {&b->q, rm_attention_keeps_q(c) ? 0 : r * q},
                 {&b->o, r * o},
                 {&b->d_o, r * o},
                 {&b->gate_up, r * 2 * (size_t)c->d_ff},
@@ -108,24 +106,25 @@ static void kept_rows(const rm_tape_seq *s, int il, int pos, int n, size_t d, fl
 
 /* ---- mixers -------------------------------------------------------------------------------------------------------------- */
 
+/* From what is kept; where more is wanted, from the layer's input, too. */
 static rmas_status attention_again(rm_back *b, int il, int slot, int n_row, rmas_error *err) {
     const rm_model *m = b->m;
     const rm_layer *l = &m->layer[il];
     rm_layer_kind kind = m->cfg.layer[il];
     size_t off = (size_t)slot * rm_kv_layer_bytes(m);
     for (int i = 0; i < b->n_run; i++) b->run[i].tile = b->seq[i]->seq->cache[kind].tile;
+    size_t q = (size_t)rm_config_q_dim(&m->cfg), each = rm_attention_kept(&m->cfg);
+    for (int i = 0; i < b->n_run; i++) {
+        const rm_tape_seq *s = b->seq[i];
+        const rm_run *run = &b->run[i];
+        const float *kept = s->attention[il] + (size_t)(run->pos - s->record.first) * each;
+        b->kv_grad[i] = (rm_kv_grad){s->d_kv[il], s->record.first, kept};
+        for (size_t r = (size_t)run->row, end = r + (size_t)run->n; r < end; r++, kept += each) memcpy(b->o + r * q, kept, q * sizeof *kept);
+    }
+    if (rm_attention_keeps_q(&m->cfg)) return RMAS_OK;
     rm_norm(m->exec, b->a, b->x, l->norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
     RM_TRY(rm_linear_mul(m->exec, b->in, b->a, n_row, &l->in, err));
     rm_attention_prepare(m, il, b->q, b->in, b->cs[kind], b->run, b->n_run, n_row, off); /* the cache gets what it has */
-    size_t q = (size_t)rm_config_q_dim(&m->cfg), n_head = (size_t)m->cfg.n_head;
-    for (int i = 0; i < b->n_run; i++) {
-        const float *kept = b->seq[i]->attention[il] + (size_t)(b->run[i].pos - b->seq[i]->record.first) * (q + n_head);
-        for (size_t r = (size_t)b->run[i].row, end = r + (size_t)b->run[i].n; r < end; r++, kept += q + n_head) {
-            memcpy(b->t + r * q, kept, q * sizeof *kept);
-            memcpy(b->o + r * q, kept, q * sizeof *kept);
-            memcpy(b->lse + r * n_head, kept + q, n_head * sizeof *kept);
-        }
-    }
     rm_attention_gate(m, b->o, b->in, n_row);
     return RMAS_OK;
 }
@@ -133,9 +132,8 @@ static rmas_status attention_again(rm_back *b, int il, int slot, int n_row, rmas
 static void attention_back(rm_back *b, int il, int slot, int n_row) {
     const rm_model *m = b->m;
     rm_layer_kind kind = m->cfg.layer[il];
-    for (int i = 0; i < b->n_run; i++) b->kv_grad[i] = (rm_kv_grad){b->seq[i]->d_kv[il], b->seq[i]->record.first};
-    rm_attention_back(m, il, b->d_in, b->d_o, b->q, b->t, b->lse, b->in, b->cs[kind], b->run, b->kv_grad, b->n_run, n_row,
-                      (size_t)slot * rm_kv_layer_bytes(m), b->scratch);
+    rm_attention_back(m, il, b->d_in, b->d_o, b->q, b->in, b->cs[kind], b->run, b->kv_grad, b->n_run, n_row, (size_t)slot * rm_kv_layer_bytes(m),
+                      b->scratch);
 }
 
 /* The rows of each run from the last kept state on, and before them what the convolution reaches. */

@@ -31,7 +31,7 @@ typedef struct {
     rm_delta_grad *delta_grad;
     float *memory, *scratch;
     float *d_hidden, *dx; /* in and out of a pass */
-    float *x, *mid, *a, *da, *in, *d_in, *q, *t, *o, *d_o, *lse, *t1, *t2, *gate_up, *h, *cs[2];
+    float *x, *mid, *a, *da, *in, *d_in, *q, *o, *d_o, *t1, *t2, *gate_up, *h, *cs[2];
     float *ext_x, *ext_in, *conv, *gate, *ext_o, *d_gate, *du, *d_qk; /* delta rule */
     float *conv_tmp, *state_tmp; /* [cap_run] */
     int *pos;

@@ -401,8 +401,7 @@ static rmas_status enough_memory(outer *u, rmas_error *err) {
                 if (n > longest) longest = n;
             }
         if (longest > (size_t)u->o->max_length) longest = (size_t)u->o->max_length;
-        tape += longest * (((size_t)rm_model_config(m)->n_layer + 8) * d * sizeof(float) + 2 * rm_seq_bytes_per_token(m)) +
-                (longest / 64 + 2) * rm_seq_bytes_fixed(m);
+        tape += longest * (8 * d * sizeof(float) + rm_tape_bytes_per_token(m)) + (longest / 64 + 2) * rm_seq_bytes_fixed(m);
         kept += (size_t)u->o->rounds * longest * d * 3 * sizeof(float);
     }
     for (int e = 0; e < u->trainer.n; e++) links += rm_link_n_value(u->trainer.v[e].link) * (size_t)(u->o->rounds + 4) * sizeof(float);
