@@ -75,39 +75,72 @@ RM_INLINE void pair_columns(second_factor *to, const uint16_t *x, int n_row, int
     }
 }
 
-/* y[16][64]: n_step steps of sums with columns [c, c + 64) of b, whose lines have n_col. */
-RM_INLINE void tile_products(float y[TILE_ROWS][64], const first_factor *a, const second_factor *b, int c, int n_col, int n_step) {
-    TILE_ZERO(0);
-    TILE_ZERO(1);
-    TILE_ZERO(2);
-    TILE_ZERO(3);
-    for (int s = 0; s < n_step; s++) {
-        const uint16_t *hi = b->hi + s * STEP * n_col + 2 * c, *lo = b->lo + s * STEP * n_col + 2 * c;
-        TILE_LOAD(4, a->hi[s], 64);
-        TILE_LOAD(5, a->lo[s], 64);
-#define COLUMNS(t)                                                                                                                                   \
-    TILE_LOAD(6, hi + 32 * t, 4 * n_col);                                                                                                            \
-    TILE_DOT_BF16(t, 4, 6);                                                                                                                          \
-    TILE_LOAD(7, lo + 32 * t, 4 * n_col);                                                                                                            \
-    TILE_DOT_BF16(t, 5, 6);                                                                                                                          \
-    TILE_DOT_BF16(t, 4, 7)
-        COLUMNS(0);
-        COLUMNS(1);
-        COLUMNS(2);
-        COLUMNS(3);
+/* y[32][64]: n_step steps of sums with columns [c, c + 32 half) of b, whose lines have n_col. a: one block of 16 rows, or two. */
+RM_INLINE void tile_products(float y[2 * TILE_ROWS][64], const first_factor *a, bool two, const second_factor *b, int c, int n_col, int n_step,
+                             int half) {
+    for (int h = 0; h < half; h++) {
+        const first_factor *a1 = a + two;
+        TILE_ZERO(0);
+        TILE_ZERO(1);
+        TILE_ZERO(2);
+        TILE_ZERO(3);
+        for (int s = 0; s < n_step; s++) {
+            const size_t at = (size_t)(s * STEP * n_col + 2 * c + 64 * h), line = 4 * (size_t)n_col;
+#define ROWS(part)                                                                                                                                   \
+    TILE_LOAD(4, a->part[s], 64);                                                                                                                    \
+    if (two) TILE_LOAD(5, a1->part[s], 64)
+#define COLUMNS(part)                                                                                                                                \
+    TILE_LOAD(6, b->part + at, line);                                                                                                                \
+    TILE_LOAD(7, b->part + at + 32, line)
+#define DOTS                                                                                                                                         \
+    TILE_DOT_BF16(0, 4, 6);                                                                                                                          \
+    TILE_DOT_BF16(1, 4, 7);                                                                                                                          \
+    if (two) TILE_DOT_BF16(2, 5, 6);                                                                                                                 \
+    if (two) TILE_DOT_BF16(3, 5, 7)
+            ROWS(hi);
+            COLUMNS(hi);
+            DOTS;
+            ROWS(lo);
+            DOTS;
+            ROWS(hi);
+            COLUMNS(lo);
+            DOTS;
+#undef ROWS
 #undef COLUMNS
+#undef DOTS
+        }
+        TILE_STORE(0, y[0] + 32 * h, 256);
+        TILE_STORE(1, y[0] + 32 * h + 16, 256);
+        if (two) TILE_STORE(2, y[16] + 32 * h, 256);
+        if (two) TILE_STORE(3, y[16] + 32 * h + 16, 256);
     }
-    TILE_STORE(0, y[0], 256);
-    TILE_STORE(1, y[0] + 16, 256);
-    TILE_STORE(2, y[0] + 32, 256);
-    TILE_STORE(3, y[0] + 48, 256);
 }
 
-/* y[i] += the products of rows i < n_row of a with all d columns of b. */
-RM_INLINE void add_products(float *y, size_t ldy, int n_row, const first_factor *a, const second_factor *b, int d) {
-    _Alignas(64) float part[TILE_ROWS][64];
+/* So many queries are taken through each of the steps together: what a step writes is in the cache before the next one reads it. */
+enum { TOGETHER = 64 };
+typedef struct {
+    first_factor x[TOGETHER / TILE_ROWS];
+    float p[TOGETHER][RM_KV_BLOCK], ds[TOGETHER][RM_KV_BLOCK];
+} attn_queries;
+
+RM_INLINE void all_first(first_factor *to, const float *x, size_t ldx, int n_row, int n) {
+    for (int r = 0; r < n_row; r += TILE_ROWS)
+        make_first(to + r / TILE_ROWS, x + (size_t)r * ldx, ldx, n_row - r < TILE_ROWS ? n_row - r : TILE_ROWS, n);
+}
+/* y = x b, in columns [c, c + 32 half) of b */
+RM_INLINE void all_products(float y[TOGETHER][64], const first_factor *x, int n_row, const second_factor *b, int c, int n_col, int n_step, int half) {
+    int r = 0;
+    for (; r + TILE_ROWS < n_row; r += 2 * TILE_ROWS) tile_products(y + r, x + r / TILE_ROWS, true, b, c, n_col, n_step, half);
+    if (r < n_row) tile_products(y + r, x + r / TILE_ROWS, false, b, c, n_col, n_step, half);
+}
+/* y += w b: weights w of slots below j1, all d columns of b */
+RM_INLINE void add_products(float *y, size_t ldy, const float w[TOGETHER][RM_KV_BLOCK], int n_row, const second_factor *b, int d, int j1,
+                            first_factor *x) {
+    _Alignas(64) float part[TOGETHER][64];
+    const int n_step = (j1 + STEP - 1) / STEP;
+    all_first(x, w[0], RM_KV_BLOCK, n_row, n_step * STEP);
     for (int c = 0; c < d; c += 64) {
-        tile_products(part, a, b, c, d, RM_KV_BLOCK / STEP);
+        all_products(part, x, n_row, b, c, d, n_step, 2);
         for (int r = 0; r < n_row; r++) op_add(y + (size_t)r * ldy + c, y + (size_t)r * ldy + c, part[r], 64);
     }
 }
@@ -118,21 +151,18 @@ static void attn_block_amx(const rm_attn *a) {
         return;
     }
     _Alignas(64) second_factor k, v;
-    _Alignas(64) first_factor x;
-    _Alignas(64) float p[TILE_ROWS][RM_KV_BLOCK];
+    _Alignas(64) attn_queries w;
     int j0, j1;
     if (!attn_seen(a->from, a->to, a->n_q, &j0, &j1)) return;
     tiles_for(TILE_ROWS);
     pair_rows(&k, a->k, a->d, RM_KV_BLOCK, 0, a->d);
     pair_rows(&v, a->v, RM_KV_BLOCK, a->d, j0, j1);
-    for (int i = 0; i < a->n_q; i += TILE_ROWS) {
-        int n = a->n_q - i < TILE_ROWS ? a->n_q - i : TILE_ROWS;
-        if (!attn_seen(a->from + i, a->to + i, n, &j0, &j1)) continue;
-        make_first(&x, a->q + (size_t)i * a->ldq, a->ldq, n, a->d);
-        tile_products(p, &x, &k, 0, RM_KV_BLOCK, a->d / STEP);
-        for (int r = 0; r < n; r++) attn_weights(p[r], a, i + r);
-        make_first(&x, p[0], RM_KV_BLOCK, n, RM_KV_BLOCK);
-        add_products(a->o + (size_t)i * a->ldo, a->ldo, n, &x, &v, a->d);
+    for (int i = 0; i < a->n_q; i += TOGETHER) {
+        int n = a->n_q - i < TOGETHER ? a->n_q - i : TOGETHER;
+        all_first(w.x, a->q + (size_t)i * a->ldq, a->ldq, n, a->d);
+        all_products(w.p, w.x, n, &k, 0, RM_KV_BLOCK, a->d / STEP, (j1 + 31) / 32);
+        for (int r = 0; r < n; r++) attn_weights(w.p[r], a, i + r);
+        add_products(a->o + (size_t)i * a->ldo, a->ldo, w.p, n, &v, a->d, j1, w.x);
     }
 }
 
@@ -142,8 +172,7 @@ static void attn_back_amx(const rm_attn_back *a) {
         return;
     }
     _Alignas(64) second_factor keys, by_slot, values; /* keys to be summed over the head dimension, and over slots */
-    _Alignas(64) first_factor x;
-    float *p = a->scratch, *ds = p + RM_KV_BLOCK * a->n_q;
+    _Alignas(64) attn_queries w;
     size_t d = (size_t)a->d;
     int j0, j1;
     if (!attn_seen(a->from, a->to, a->n_q, &j0, &j1)) return;
@@ -151,21 +180,18 @@ static void attn_back_amx(const rm_attn_back *a) {
     pair_rows(&keys, a->k, a->d, RM_KV_BLOCK, 0, a->d);
     pair_columns(&by_slot, a->k, a->d, RM_KV_BLOCK, j0, j1);
     pair_columns(&values, a->v, RM_KV_BLOCK, a->d, 0, a->d);
-    for (int i = 0; i < a->n_q; i += TILE_ROWS) {
-        _Alignas(64) float tile[2][TILE_ROWS][RM_KV_BLOCK];
-        int n = a->n_q - i < TILE_ROWS ? a->n_q - i : TILE_ROWS;
-        make_first(&x, a->q + (size_t)i * d, d, n, a->d);
-        tile_products(tile[0], &x, &keys, 0, RM_KV_BLOCK, a->d / STEP);
-        make_first(&x, a->g + (size_t)i * d, d, n, a->d);
-        tile_products(tile[1], &x, &values, 0, RM_KV_BLOCK, a->d / STEP);
-        for (int r = 0; r < n; r++) back_weights(a, tile[0][r], tile[1][r], i + r);
-        make_first(&x, tile[1][0], RM_KV_BLOCK, n, RM_KV_BLOCK);
-        add_products(a->dq + (size_t)i * d, d, n, &x, &by_slot, a->d);
-        memcpy(p + i * RM_KV_BLOCK, tile[0], (size_t)n * sizeof tile[0][0]);
-        memcpy(ds + i * RM_KV_BLOCK, tile[1], (size_t)n * sizeof tile[1][0]);
+    const int half = (j1 + 31) / 32, first = j0 < a->first ? a->first : j0;
+    for (int i = 0; i < a->n_q; i += TOGETHER) {
+        const float *q = a->q + (size_t)i * d, *g = a->g + (size_t)i * d;
+        int n = a->n_q - i < TOGETHER ? a->n_q - i : TOGETHER;
+        all_first(w.x, q, d, n, a->d);
+        all_products(w.p, w.x, n, &keys, 0, RM_KV_BLOCK, a->d / STEP, half);
+        all_first(w.x, g, d, n, a->d);
+        all_products(w.ds, w.x, n, &values, 0, RM_KV_BLOCK, a->d / STEP, half);
+        for (int r = 0; r < n; r++) back_weights(a, w.p[r], w.ds[r], i + r);
+        add_products(a->dq + (size_t)i * d, d, w.ds, n, &by_slot, a->d, j1, w.x);
+        if (first >= j1) continue;
+        columns_all(a->dv + (size_t)first * a->ld, a->ld, w.p[0] + first, 1, RM_KV_BLOCK, j1 - first, g, d, n, d);
+        columns_all(a->dk + (size_t)first * a->ld, a->ld, w.ds[0] + first, 1, RM_KV_BLOCK, j1 - first, q, d, n, d);
     }
-    if (j0 < a->first) j0 = a->first;
-    if (j0 >= j1) return;
-    columns_all(a->dv + (size_t)j0 * a->ld, a->ld, p + j0, 1, RM_KV_BLOCK, j1 - j0, a->g, d, a->n_q, d);
-    columns_all(a->dk + (size_t)j0 * a->ld, a->ld, ds + j0, 1, RM_KV_BLOCK, j1 - j0, a->q, d, a->n_q, d);
 }

@@ -6,7 +6,7 @@
 #include "tensor/profile.h"
 
 enum {
-    QUERIES = 64, /* computed together against each block of keys */
+    QUERIES = 128, /* computed together against each block of keys */
     SEGMENT = 8, /* blocks whose keys are summed on their own; sums of segments are merged in their order */
     MAX_D_HEAD = 4096,
     MAX_PARTS = 1 << 23 /* floats of sums of segments that may wait for their merging */

@@ -17,7 +17,7 @@ typedef struct {
     float *d_in, *d_o, *scratch;
 } job;
 
-enum { QUERIES = 64 }; /* that go together against each block of keys, or those of one row where these are more */
+enum { QUERIES = 128 }; /* that go together against each block of keys, or those of one row where these are more */
 
 static int rows_together(const rm_config *c) { return c->n_kv * QUERIES > c->n_head ? c->n_kv * QUERIES / c->n_head : 1; }
 

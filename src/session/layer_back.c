@@ -223,8 +223,8 @@ static rmas_status layer_back(rm_back *b, int il, int slot, int n_row, rmas_erro
         RM_TRY(attention_again(b, il, slot, n_row, err));
     RM_TRY(rm_linear_mul(m->exec, b->t1, b->o, n_row, &l->out, err));
     memcpy(b->mid, b->x, n * sizeof *b->mid);
-    memcpy(b->t2, b->t1, n * sizeof *b->t2);
-    rm_residual(m->exec, b->mid, b->t2, l->post_norm, d, n_row, eps);
+    if (l->post_norm) memcpy(b->t2, b->t1, n * sizeof *b->t2); /* the norm overwrites what it gets */
+    rm_residual(m->exec, b->mid, l->post_norm ? b->t2 : b->t1, l->post_norm, d, n_row, eps);
 
     RM_TRY(mlp_back(b, l, n_row, err));
     const float *dt = through_post_norm(b, b->da, b->t1, l->post_norm, n_row);
