@@ -227,3 +227,5 @@ static void op_attn_back(const rm_attn_back *a) {
     else
         attn_back_all(a, false);
 }
+
+#define RM_ATTN .attn_block = op_attn_block, .attn_back = op_attn_back

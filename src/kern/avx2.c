@@ -12,4 +12,4 @@
 #include "kern/quant.h"
 #include "kern/avx2_quant.h"
 
-const rm_kern rm_kern_avx2 = {.name = "avx2", RM_OPS, RM_GEMM, .q_quant = op_q_quant, .q_expand = op_q_expand, .q_tile = q_tile_256};
+const rm_kern rm_kern_avx2 = {.name = "avx2", RM_OPS, RM_ATTN, RM_GEMM, .q_quant = op_q_quant, .q_expand = op_q_expand, .q_tile = q_tile_256};

@@ -17,10 +17,13 @@
 
 #ifdef RM_INTEL
 #include "kern/amx.h"
-const rm_kern rm_kern_avx512_intel = {.name = "avx512-intel", RM_AVX512, .q_columns = q_columns_512};
+#include "kern/amx_attn.h"
+const rm_kern rm_kern_avx512_intel = {.name = "avx512-intel", RM_AVX512, RM_ATTN, .q_columns = q_columns_512};
 const rm_kern rm_kern_amx = {
     .name = "amx",
     RM_AVX512,
+    .attn_block = attn_block_amx,
+    .attn_back = attn_back_amx,
     .mul_bf16 = mul_bf16_amx,
     .bf16_rows = bf16_rows_amx,
     .q_mul_bf16 = q_mul_bf16_amx,
@@ -34,6 +37,7 @@ const rm_kern rm_kern_amx = {
 const rm_kern rm_kern_avx512 = {
     .name = "avx512",
     RM_AVX512,
+    RM_ATTN,
     .mul_bf16 = mul_bf16_512,
     .bf16_rows = bf16_rows_512,
     .to_bf16 = to_bf16_512,

@@ -239,5 +239,5 @@ static void op_delta_rule(const rm_delta *a) {
     .dot = op_dot, .axpy = op_axpy, .add = op_add, .mul = op_mul, .scale = op_scale, .rms_norm = op_rms_norm, .rms_norm_back = op_rms_norm_back,     \
     .layer_norm = op_layer_norm, .l2_norm = op_l2_norm, .exp = op_exp, .sigmoid = op_sigmoid, .silu = op_silu, .gelu = op_gelu,                      \
     .silu_mul = op_silu_mul, .gelu_tanh_mul = op_gelu_tanh_mul, .silu_mul_back = op_silu_mul_back, .gelu_tanh_mul_back = op_gelu_tanh_mul_back,      \
-    .sigmoid_mul = op_sigmoid_mul, .softmax = op_softmax, .rope = op_rope, .conv4_silu = op_conv4_silu, .attn_block = op_attn_block,                 \
-    .attn_back = op_attn_back, .attn_finish = op_attn_finish, .delta_rule = op_delta_rule, .to_half = op_to_half
+    .sigmoid_mul = op_sigmoid_mul, .softmax = op_softmax, .rope = op_rope, .conv4_silu = op_conv4_silu, .attn_finish = op_attn_finish,               \
+    .delta_rule = op_delta_rule, .to_half = op_to_half

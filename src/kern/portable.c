@@ -10,4 +10,4 @@
 #include "kern/attn.h"
 #include "kern/quant.h"
 
-const rm_kern rm_kern_portable = {.name = "portable", RM_OPS, RM_GEMM, RM_QUANT};
+const rm_kern rm_kern_portable = {.name = "portable", RM_OPS, RM_ATTN, RM_GEMM, RM_QUANT};

@@ -6,7 +6,7 @@
 #include "tensor/profile.h"
 
 enum {
-    QUERIES = 64, /* computed together against each block of keys */
+    QUERIES = 128, /* computed together against each block of keys */
     SEGMENT = 8, /* blocks whose keys are summed on their own; sums of segments are merged in their order */
     MAX_D_HEAD = 4096,
     MAX_PARTS = 1 << 23 /* floats of sums of segments that may wait for their merging */
@@ -162,7 +162,7 @@ static void attend(const job *j, const task *k, int segment, part p, int thread)
         rm_attn a = {.d = c->d_head, .n_q = k->n, .scale = c->attn_scale, .half = j->m->kv_half, .k = block};
         a.v = block + d * RM_KV_BLOCK * (j->m->kv_half ? sizeof(uint16_t) : sizeof(float));
         a.q = j->q + k->at, a.ldq = d, a.from = from, a.to = to;
-        a.o = p.o, a.ldo = d, a.m = p.max, a.l = p.sum, a.scratch = j->scratch + (size_t)thread * kernel_floats(d);
+        a.o = p.o, a.ldo = d, a.m = p.max, a.l = p.sum, a.scratch = j->m->exec->prompt ? j->scratch + (size_t)thread * kernel_floats(d) : NULL;
         j->m->exec->kern->attn_block(&a);
     }
 }
@@ -261,22 +261,39 @@ static void count_work(const job *j) {
     rm_time_work(j->m->exec, RM_OPS_F32, read * (double)rm_kv_layer_bytes(j->m) / RM_KV_BLOCK, 4.0 * keys * c->n_head * c->d_head);
 }
 
-/* From [kv head][row][head of the group] to rows, through the gate. */
+/* From [kv head][row][head of the group] to rows; what a tape wants of them is kept. */
 static void collect_rows(void *ctx, int from, int to) {
     const job *j = ctx;
     const rm_config *c = &j->m->cfg;
-    size_t d = (size_t)c->d_head, stride = (size_t)rm_config_q_stride(c), span = (size_t)j->group * d;
-    for (int row = from; row < to; row++)
-        for (int g = 0; g < c->n_kv; g++) {
-            const float *t = j->t + ((size_t)g * (size_t)j->n_row + (size_t)row) * span;
-            float *o = j->o + (size_t)row * (size_t)rm_config_q_dim(c) + (size_t)g * span;
-            if (!c->attn_gate) {
-                memcpy(o, t, span * sizeof *o);
-                continue;
-            }
-            const float *gate = j->in + (size_t)row * (size_t)rm_config_qkv_dim(c) + (size_t)g * (size_t)j->group * stride + d;
-            for (int h = 0; h < j->group; h++) j->m->exec->kern->sigmoid_mul(o + (size_t)h * d, gate + (size_t)h * stride, t + (size_t)h * d, d);
+    size_t group = (size_t)j->group, span = group * (size_t)c->d_head, q = (size_t)rm_config_q_dim(c), n_head = (size_t)c->n_head;
+    for (int row = from; row < to; row++) {
+        float *o = j->o + (size_t)row * q;
+        const rm_run *r = run_of_row(j, row);
+        float *keep = r->attention ? r->attention + (size_t)(row - r->row) * rm_attention_kept(c) : NULL;
+        for (size_t g = 0; g < (size_t)c->n_kv; g++) {
+            size_t at = g * (size_t)j->n_row + (size_t)row;
+            memcpy(o + g * span, j->t + at * span, span * sizeof *o);
+            if (keep) memcpy(keep + q + g * group, j->lse + at * group, group * sizeof *o);
+            if (keep && rm_attention_keeps_q(c)) memcpy(keep + q + n_head + g * span, j->q + at * span, span * sizeof *o);
         }
+        if (keep) memcpy(keep, o, q * sizeof *o);
+    }
+}
+
+static void gate_rows(void *ctx, int from, int to) {
+    const job *j = ctx;
+    const rm_config *c = &j->m->cfg;
+    size_t d = (size_t)c->d_head, stride = (size_t)rm_config_q_stride(c);
+    for (int row = from; row < to; row++) {
+        const float *gate = j->in + (size_t)row * (size_t)rm_config_qkv_dim(c) + d;
+        float *o = j->o + (size_t)row * (size_t)rm_config_q_dim(c);
+        for (int h = 0; h < c->n_head; h++, o += d, gate += stride) j->m->exec->kern->sigmoid_mul(o, gate, o, d);
+    }
+}
+
+void rm_attention_gate(const rm_model *m, float *o, const float *in, int n_row) {
+    job j = {.m = m, .o = o, .in = in};
+    if (m->cfg.attn_gate) rm_rows_run(m->exec, n_row, 8, gate_rows, &j);
 }
 
 void rm_attention(const rm_model *m, int il, float *o, float *t, float *lse, const float *q, const float *in, const rm_run *run, int n_run, int n_row,
@@ -292,4 +309,5 @@ void rm_attention(const rm_model *m, int il, float *o, float *t, float *lse, con
     } else
         rm_pool_run(m->exec->pool, n, task_chunk, &j);
     rm_rows_run(m->exec, n_row, 8, collect_rows, &j);
+    rm_attention_gate(m, o, in, n_row);
 }

@@ -13,11 +13,11 @@ typedef struct {
     const rm_kv_grad *grad;
     int n_row, group, window;
     size_t off, scratch_each;
-    const float *q, *t, *lse, *in, *cs;
+    const float *q, *in, *cs;
     float *d_in, *d_o, *scratch;
 } job;
 
-enum { QUERIES = 64 }; /* that go together against each block of keys, or those of one row where these are more */
+enum { QUERIES = 128 }; /* that go together against each block of keys, or those of one row where these are more */
 
 static int rows_together(const rm_config *c) { return c->n_kv * QUERIES > c->n_head ? c->n_kv * QUERIES / c->n_head : 1; }
 
@@ -27,22 +27,28 @@ size_t rm_attention_back_scratch(const rm_model *m) {
     return n * (3 * d + 4) + RM_KV_BLOCK * (3 * d + 2 * n) + 16;
 }
 
+typedef struct {
+    const job *j;
+    int run;
+} run_ref;
+
 /* ---- the gate ---------------------------------------------------------------------------------------------------------- */
 
 /* d_o becomes the gradient of the attention's output; the gate's own goes to d_in. */
 static void gate_rows(void *ctx, int from, int to) {
-    const job *j = ctx;
+    const run_ref *ref = ctx;
+    const job *j = ref->j;
     const rm_config *c = &j->m->cfg;
     size_t d = (size_t)c->d_head, stride = (size_t)rm_config_q_stride(c);
-    for (int row = from; row < to; row++)
+    for (int i = from; i < to; i++)
         for (int h = 0; h < c->n_head; h++) {
-            const float *att = j->t + (((size_t)(h / j->group) * (size_t)j->n_row + (size_t)row) * (size_t)j->group + (size_t)(h % j->group)) * d;
-            size_t at = (size_t)row * (size_t)rm_config_qkv_dim(c) + (size_t)h * stride + d;
-            float *g = j->d_o + (size_t)row * (size_t)rm_config_q_dim(c) + (size_t)h * d;
-            for (size_t i = 0; i < d; i++) {
-                float s = 1 / (1 + expf(-j->in[at + i]));
-                j->d_in[at + i] = g[i] * att[i] * s * (1 - s);
-                g[i] *= s;
+            const float *att = j->grad[ref->run].kept + (size_t)i * rm_attention_kept(c) + (size_t)h * d;
+            size_t row = (size_t)(j->run[ref->run].row + i), at = row * (size_t)rm_config_qkv_dim(c) + (size_t)h * stride + d;
+            float *g = j->d_o + row * (size_t)rm_config_q_dim(c) + (size_t)h * d;
+            for (size_t k = 0; k < d; k++) {
+                float s = 1 / (1 + expf(-j->in[at + k]));
+                j->d_in[at + k] = g[k] * att[k] * s * (1 - s);
+                g[k] *= s;
             }
         }
 }
@@ -50,17 +56,19 @@ static void gate_rows(void *ctx, int from, int to) {
 /* ---- scores and weights ------------------------------------------------------------------------------------------------- */
 
 /* What the kernel sees of rows [r0, r1) of a run and one kv head: from the last row to the first, and each row's heads. */
-static void gather(const job *j, const rm_run *r, int ih, int r0, int r1, float *q, float *g, float *lse, float *dot) {
+static void gather(const job *j, const rm_run *r, const rm_kv_grad *grad, int ih, int r0, int r1, float *q, float *g, float *lse, float *dot) {
     const rm_config *c = &j->m->cfg;
-    size_t d = (size_t)c->d_head, group = (size_t)j->group;
-    for (int row = r1 - 1; row >= r0; row--)
-        for (size_t h = 0; h < group; h++, q += d, g += d) {
-            size_t x = (size_t)(r->row + row), at = ((size_t)ih * (size_t)j->n_row + x) * group + h;
-            memcpy(q, j->q + at * d, d * sizeof *q);
-            memcpy(g, j->d_o + x * (size_t)rm_config_q_dim(c) + ((size_t)ih * group + h) * d, d * sizeof *g);
-            *lse++ = j->lse[at];
-            *dot++ = j->m->exec->kern->dot(j->t + at * d, g, d);
+    size_t d = (size_t)c->d_head, group = (size_t)j->group, first = (size_t)ih * group, span = group * d, q_dim = (size_t)rm_config_q_dim(c);
+    for (int row = r1 - 1; row >= r0; row--, q += span, g += span) {
+        size_t x = (size_t)(r->row + row);
+        const float *o = grad->kept + (size_t)row * rm_attention_kept(c), *sums = o + q_dim, *kept_q = sums + c->n_head + first * d;
+        memcpy(q, rm_attention_keeps_q(c) ? kept_q : j->q + ((size_t)ih * (size_t)j->n_row + x) * span, span * sizeof *q);
+        memcpy(g, j->d_o + x * q_dim + first * d, span * sizeof *g);
+        for (size_t h = 0; h < group; h++) {
+            *lse++ = sums[first + h];
+            *dot++ = j->m->exec->kern->dot(o + (first + h) * d, g + h * d, d);
         }
+    }
 }
 
 /* dq goes to the place of q in d_in, still rotated and normed. */
@@ -78,7 +86,7 @@ static void back_rows(const job *j, const rm_run *r, const rm_kv_grad *grad, int
     size_t d = (size_t)c->d_head, kv = (size_t)rm_config_kv_dim(c), cells = (size_t)n * d;
     float *q = scratch, *g = q + cells, *dq = g + cells, *lse = dq + cells, *dot = lse + n;
     int *from = (int *)(void *)(dot + n), *to = from + n;
-    gather(j, r, ih, r0, r1, q, g, lse, dot);
+    gather(j, r, grad, ih, r0, r1, q, g, lse, dot);
     memset(dq, 0, cells * sizeof *dq);
     rm_attn_back a = {.d = c->d_head, .n_q = n, .half = j->m->kv_half, .scale = c->attn_scale, .from = from, .to = to};
     a.q = q, a.g = g, a.lse = lse, a.dot = dot, a.dq = dq, a.ld = 2 * kv, a.scratch = (float *)(void *)(to + n);
@@ -120,11 +128,6 @@ static void unrotate(const job *j, float *dx, const float *x, const float *cs, c
     j->m->exec->kern->rms_norm_back(dx, tmp, x, w, d, c->norm_eps);
 }
 
-typedef struct {
-    const job *j;
-    int run;
-} run_ref;
-
 static void project_rows(void *ctx, int from, int to) {
     const run_ref *ref = ctx;
     const job *j = ref->j;
@@ -144,8 +147,8 @@ static void project_rows(void *ctx, int from, int to) {
     }
 }
 
-void rm_attention_back(const rm_model *m, int il, float *d_in, float *d_o, const float *q, const float *t, const float *lse, const float *in,
-                       const float *cs, const rm_run *run, const rm_kv_grad *kv_grad, int n_run, int n_row, size_t off, float *scratch) {
+void rm_attention_back(const rm_model *m, int il, float *d_in, float *d_o, const float *q, const float *in, const float *cs, const rm_run *run,
+                       const rm_kv_grad *kv_grad, int n_run, int n_row, size_t off, float *scratch) {
     const rm_config *c = &m->cfg;
     rm_layer_kind kind = c->layer[il];
     job j = {.m = m,
@@ -159,14 +162,15 @@ void rm_attention_back(const rm_model *m, int il, float *d_in, float *d_o, const
              .off = off,
              .scratch_each = rm_attention_back_scratch(m),
              .q = q,
-             .t = t,
-             .lse = lse,
              .in = in,
              .cs = cs,
              .d_in = d_in,
              .d_o = d_o,
              .scratch = scratch};
-    if (c->attn_gate) rm_rows_run(m->exec, n_row, 4, gate_rows, &j);
+    for (int i = 0; c->attn_gate && i < n_run; i++) {
+        run_ref ref = {&j, i};
+        rm_rows_run(m->exec, run[i].n, 4, gate_rows, &ref);
+    }
     rm_pool_run(m->exec->pool, n_run * c->n_kv, head_chunk, &j);
     for (int i = 0; i < n_run; i++) {
         run_ref ref = {&j, i};

@@ -68,6 +68,7 @@ void rm_rope_back(float *dx, const float *cs, int half, bool adjacent); /* the i
 typedef struct {
     int row, n, pos; /* rows [row, row + n) of the pass are positions [pos, pos + n) of one sequence */
     char *const *tile; /* attention: cache blocks by position / RM_KV_BLOCK (NULL for those behind the window) */
+    float *attention; /* attention: NULL, or where its output is kept, see rm_attention_kept */
     float *conv; /* delta rule: [n_tap - 1, conv_dim], the rows before, oldest first */
     float *state; /* delta rule: [n_value, d_key, d_value] */
     float *snap; /* delta rule: NULL, or where copies of the state before certain positions go, see rm_snap_index */
@@ -86,25 +87,35 @@ size_t rm_kv_layer_bytes(const rm_model *m);
 /* From in [n_row, qkv_dim]: q (normed, rotated) as [n_kv, n_row, n_head / n_kv, d_head]; keys (normed, rotated) and values
  * go to the cache. off: of this layer inside a block. */
 void rm_attention_prepare(const rm_model *m, int il, float *q, const float *in, const float *cs, const rm_run *run, int n_run, int n_row, size_t off);
-/* o [n_row, q_dim]: attention over the cache, times the gate if the plan has one (in: where the gate stands). t: scratch like q,
- * the output before the gate. lse: NULL, or [n_kv, n_row, n_head / n_kv] logarithms of the sums of exponentials.
- * scratch: rm_attention_scratch floats. */
+/* o [n_row, q_dim]: attention over the cache, times the gate if the plan has one (in: where the gate stands). t: scratch like q; lse:
+ * scratch [n_row, n_head], or NULL if no run keeps anything. scratch: rm_attention_scratch floats. */
 size_t rm_attention_scratch(const rm_model *m, const rm_run *run, int n_run);
 void rm_attention(const rm_model *m, int il, float *o, float *t, float *lse, const float *q, const float *in, const rm_run *run, int n_run, int n_row,
                   size_t off, float *scratch);
+
+/* o times the gate, if the plan has one. */
+void rm_attention_gate(const rm_model *m, float *o, const float *in, int n_row);
+/* Floats of a row that are kept for the backward pass: the output before the gate, of each head the logarithm of the sum of exponentials, and q where
+ * nothing else of `in` is wanted again. */
+static inline bool rm_attention_keeps_q(const rm_config *c) { return !c->qk_norm && !c->attn_gate; }
+static inline size_t rm_attention_kept(const rm_config *c) {
+    return (size_t)rm_config_q_dim(c) * (rm_attention_keeps_q(c) ? 2 : 1) + (size_t)c->n_head;
+}
 
 /* Backward. Keys and values of earlier positions get gradients too: d_kv [n, 2 kv_dim], keys as they stand in the cache (normed,
  * rotated) then values, row 0 for position `first` (positions before it get none). */
 typedef struct {
     float *d_kv;
     int first;
+    const float *kept; /* of the run's first row, see rm_attention_kept */
 } rm_kv_grad;
 
-/* d_in [n_row, qkv_dim] from d_o [n_row, q_dim] (overwritten); kv_grad: one per run; q, t, lse, in as the forward calls had them.
+/* d_in [n_row, qkv_dim] from d_o [n_row, q_dim] (overwritten); kv_grad: one per run; q and in as the forward calls had them,
+ * not looked at where q is kept.
  * scratch: per thread rm_attention_back_scratch floats. */
 size_t rm_attention_back_scratch(const rm_model *m);
-void rm_attention_back(const rm_model *m, int il, float *d_in, float *d_o, const float *q, const float *t, const float *lse, const float *in,
-                       const float *cs, const rm_run *run, const rm_kv_grad *kv_grad, int n_run, int n_row, size_t off, float *scratch);
+void rm_attention_back(const rm_model *m, int il, float *d_in, float *d_o, const float *q, const float *in, const float *cs, const rm_run *run,
+                       const rm_kv_grad *kv_grad, int n_run, int n_row, size_t off, float *scratch);
 
 /* ---- delta rule -------------------------------------------------------------------------------------------------------- */
 

@@ -11,9 +11,11 @@
 static void sequence_free(rm_tape_seq *s, const rm_model *m) {
     rm_seq_free(s->seq);
     for (int i = 0; s->x && i <= m->cfg.n_layer; i++) rm_free(s->x[i]);
+    for (int i = 0; s->attention && i < m->cfg.n_layer; i++) rm_free(s->attention[i]);
     for (int i = 0; s->d_kv && i < m->cfg.n_layer; i++) rm_free(s->d_kv[i]);
     for (int i = 0; s->snap && i < m->cfg.n_layer; i++) rm_free(s->snap[i]);
     rm_free(s->x);
+    rm_free(s->attention);
     rm_free(s->d_kv);
     rm_free(s->snap);
     rm_free(s->conv0);
@@ -29,25 +31,25 @@ static rmas_status sequence_begin(rm_tape_seq *s, const rm_model *m, const rm_se
     else
         RM_TRY(rm_seq_new(&s->seq, m, err));
     s->x = rm_calloc(n + 1, sizeof *s->x);
+    s->attention = rm_calloc(n, sizeof *s->attention);
     s->d_kv = rm_calloc(n, sizeof *s->d_kv);
     s->snap = rm_calloc(n, sizeof *s->snap);
     size_t n_linear = (size_t)s->seq->n_linear, conv = n_linear * rm_seq_conv_floats(m);
     s->conv0 = rm_calloc(conv + 1, sizeof *s->conv0);
     s->d_conv = rm_calloc(conv + 1, sizeof *s->d_conv);
     s->d_state = rm_calloc(n_linear * rm_seq_state_floats(m) + 1, sizeof *s->d_state);
-    if (!s->x || !s->d_kv || !s->snap || !s->conv0 || !s->d_conv || !s->d_state) return rm_fail(err, RMAS_E_NOMEM, "out of memory for a tape");
+    if (!s->x || !s->attention || !s->d_kv || !s->snap || !s->conv0 || !s->d_conv || !s->d_state)
+        return rm_fail(err, RMAS_E_NOMEM, "out of memory for a tape");
     if (conv) memcpy(s->conv0, s->seq->conv, conv * sizeof *s->conv0);
-    s->record = (rm_record){.first = s->seq->len, .x = s->x, .snap = s->snap};
+    s->record = (rm_record){.first = s->seq->len, .x = s->x, .attention = s->attention, .snap = s->snap};
     s->seq->record = &s->record;
     return RMAS_OK;
 }
 
-static bool grow(float **p, size_t from, size_t to) { /* the new part is zero */
-    float *v = rm_realloc_array(*p, to, sizeof *v);
-    if (!v) return false;
-    memset(v + from, 0, (to - from) * sizeof *v);
-    *p = v;
-    return true;
+static bool grow(float **p, size_t n) {
+    float *v = rm_realloc_array(*p, n, sizeof *v);
+    if (v) *p = v;
+    return v != NULL;
 }
 
 static rmas_status sequence_reserve(rm_tape_seq *s, const rm_model *m, int n, rmas_error *err) {
@@ -57,16 +59,25 @@ static rmas_status sequence_reserve(rm_tape_seq *s, const rm_model *m, int n, rm
     bool ok = want <= INT32_MAX / 2;
     if (ok && want > s->cap) {
         int cap = (int)want > s->cap + s->cap / 2 ? (int)want : s->cap + s->cap / 2;
-        size_t kv = 2 * (size_t)rm_config_kv_dim(c), from = (size_t)s->cap, to = (size_t)cap;
-        for (int i = 0; ok && i <= c->n_layer; i++) ok = grow(&s->x[i], from * (size_t)c->d_model, to * (size_t)c->d_model);
-        for (int i = 0; ok && i < c->n_layer; i++) ok = c->layer[i] == RM_LAYER_LINEAR || grow(&s->d_kv[i], from * kv, to * kv);
+        for (int i = 0; ok && i <= c->n_layer; i++) ok = grow(&s->x[i], (size_t)cap * (size_t)c->d_model);
+        for (int i = 0; ok && i < c->n_layer; i++) ok = c->layer[i] == RM_LAYER_LINEAR || grow(&s->attention[i], (size_t)cap * rm_attention_kept(c));
         if (ok) s->cap = cap;
     }
     size_t state = rm_seq_state_floats(m);
     for (int i = 0; ok && i < c->n_layer && n_snap > s->cap_snap; i++)
-        if (c->layer[i] == RM_LAYER_LINEAR) ok = grow(&s->snap[linear++], (size_t)s->cap_snap * state, (size_t)n_snap * state);
+        if (c->layer[i] == RM_LAYER_LINEAR) ok = grow(&s->snap[linear++], (size_t)n_snap * state);
     if (ok && n_snap > s->cap_snap) s->cap_snap = n_snap;
     return ok ? RMAS_OK : rm_fail(err, RMAS_E_NOMEM, "out of memory for a tape of %lld positions", (long long)want);
+}
+
+/* Before the first pop: gradients of keys and values, zero. */
+static rmas_status sequence_gradients(rm_tape_seq *s, const rm_model *m, rmas_error *err) {
+    for (int i = 0; i < m->cfg.n_layer; i++) {
+        if (s->d_kv[i] || m->cfg.layer[i] == RM_LAYER_LINEAR) continue;
+        s->d_kv[i] = rm_calloc((size_t)s->cap * 2 * (size_t)rm_config_kv_dim(&m->cfg), sizeof **s->d_kv);
+        if (!s->d_kv[i]) return rm_fail(err, RMAS_E_NOMEM, "out of memory for the gradients of %d positions", s->cap);
+    }
+    return RMAS_OK;
 }
 
 /* ---- the tape ----------------------------------------------------------------------------------------------------------- */
@@ -122,13 +133,21 @@ rmas_status rm_tape_begin(rm_tape *t, int n_seq, const rm_seq *const *prefix, rm
 
 int rm_tape_len(const rm_tape *t, int seq) { return t->seq[seq].seq->len; }
 
+/* Floats that a position takes beside the caches. */
+static size_t position_floats(const rm_model *m, bool popped) {
+    const rm_config *c = &m->cfg;
+    size_t attention = (size_t)(c->n_layer - rm_model_count_layers(m, RM_LAYER_LINEAR));
+    return (size_t)(c->n_layer + 1) * (size_t)c->d_model + attention * (rm_attention_kept(c) + (popped ? 2 * (size_t)rm_config_kv_dim(c) : 0));
+}
+
+size_t rm_tape_bytes_per_token(const rm_model *m) { return position_floats(m, true) * sizeof(float) + rm_seq_bytes_per_token(m); }
+
 size_t rm_tape_bytes(const rm_tape *t) {
-    size_t n = 0, attn = (size_t)(t->m->cfg.n_layer - rm_model_count_layers(t->m, RM_LAYER_LINEAR));
+    size_t n = 0;
     for (int i = 0; i < t->n_seq; i++) {
         const rm_tape_seq *s = &t->seq[i];
         if (!s->seq) continue;
-        n += (size_t)s->cap * ((size_t)(t->m->cfg.n_layer + 1) * (size_t)t->m->cfg.d_model + attn * 2 * (size_t)rm_config_kv_dim(&t->m->cfg)) *
-             sizeof(float);
+        n += (size_t)s->cap * position_floats(t->m, s->popped) * sizeof(float);
         n += (size_t)s->cap_snap * (size_t)s->seq->n_linear * rm_seq_state_floats(t->m) * sizeof(float);
         n += (size_t)s->seq->len * rm_seq_bytes_per_token(t->m) + 2 * rm_seq_bytes_fixed(t->m);
     }
@@ -239,8 +258,11 @@ rmas_status rm_tape_pop(rm_tape *t, const rm_tape_grads *grads, int n_grads, rma
             st = rm_fail(err, RMAS_E_ARG, "%d rows are to be popped, sequence %d has %d", grads[i].n, grads[i].seq, s->seq->len - s->record.first);
     }
     if (st == RMAS_OK) {
-        for (int i = 0; i < n_grads; i++) t->seq[grads[i].seq].popped = true;
-        st = pop(t, grads, n_grads, left, err);
+        for (int i = 0; i < n_grads && st == RMAS_OK; i++) {
+            t->seq[grads[i].seq].popped = true;
+            st = sequence_gradients(&t->seq[grads[i].seq], t->m, err);
+        }
+        if (st == RMAS_OK) st = pop(t, grads, n_grads, left, err);
         t->broken = st != RMAS_OK;
     }
     rm_free(seen);

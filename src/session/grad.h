@@ -15,8 +15,9 @@
  *   common prefix        a sequence can begin as a clone of an rm_seq: those positions cannot be popped (nothing before
  *                        the first slot is trained), and cost no memory but their cache
  *
- * Memory per pushed position: (n_layer + 1) rows of d_model, keys and values of the attention layers and their gradients; of
- * delta-rule layers a state for every 64 positions. Everything else is computed again, layer by layer, in passes of bounded size. */
+ * Memory per pushed position: (n_layer + 1) rows of d_model; queries, keys, values and outputs of the attention layers, and from the
+ * first pop on gradients of keys and values; of delta-rule layers a state for every 64 positions. Everything else is computed again, layer by
+ * layer, in passes of bounded size. */
 #ifndef RM_SESSION_GRAD_H
 #define RM_SESSION_GRAD_H
 
@@ -35,6 +36,7 @@ rmas_status rm_tape_add(rm_tape *t, const rm_seq *prefix, int *seq, rmas_error *
 void rm_tape_drop(rm_tape *t, int seq);
 int rm_tape_len(const rm_tape *t, int seq); /* positions of a sequence, its prefix included */
 size_t rm_tape_bytes(const rm_tape *t); /* memory in use */
+size_t rm_tape_bytes_per_token(const rm_model *m); /* at most */
 
 /* n rows at the end of sequence seq (each sequence at most once per call); tokens and embeds as in rm_feed. */
 typedef struct {

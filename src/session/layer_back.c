@@ -51,11 +51,9 @@ rmas_status rm_back_fit(rm_back *b, const rm_model *m, int n_row, int n_run, rma
                 {&b->da, r * d},
                 {&b->t1, r * d},
                 {&b->t2, r * d},
-                {&b->in, r * (size_t)rm_config_qkv_dim(c)},
+                {&b->in, rm_attention_keeps_q(c) ? 0 : r * (size_t)rm_config_qkv_dim(c)},
                 {&b->d_in, r * in},
-                {&b->q, r * q},
-                {&b->t, r * q},
-                {&b->lse, r * (size_t)c->n_head},
+                {&b->q, rm_attention_keeps_q(c) ? 0 : r * q},
                 {&b->o, r * o},
                 {&b->d_o, r * o},
                 {&b->gate_up, r * 2 * (size_t)c->d_ff},
@@ -98,7 +96,6 @@ void rm_back_free(rm_back *b) {
     rm_free(b->delta_grad);
     rm_free(b->memory);
     rm_free(b->scratch);
-    rm_free(b->attention);
     memset(b, 0, sizeof *b);
 }
 
@@ -109,25 +106,34 @@ static void kept_rows(const rm_tape_seq *s, int il, int pos, int n, size_t d, fl
 
 /* ---- mixers -------------------------------------------------------------------------------------------------------------- */
 
+/* From what is kept; where more is wanted, from the layer's input, too. */
 static rmas_status attention_again(rm_back *b, int il, int slot, int n_row, rmas_error *err) {
     const rm_model *m = b->m;
     const rm_layer *l = &m->layer[il];
     rm_layer_kind kind = m->cfg.layer[il];
     size_t off = (size_t)slot * rm_kv_layer_bytes(m);
     for (int i = 0; i < b->n_run; i++) b->run[i].tile = b->seq[i]->seq->cache[kind].tile;
+    size_t q = (size_t)rm_config_q_dim(&m->cfg), each = rm_attention_kept(&m->cfg);
+    for (int i = 0; i < b->n_run; i++) {
+        const rm_tape_seq *s = b->seq[i];
+        const rm_run *run = &b->run[i];
+        const float *kept = s->attention[il] + (size_t)(run->pos - s->record.first) * each;
+        b->kv_grad[i] = (rm_kv_grad){s->d_kv[il], s->record.first, kept};
+        for (size_t r = (size_t)run->row, end = r + (size_t)run->n; r < end; r++, kept += each) memcpy(b->o + r * q, kept, q * sizeof *kept);
+    }
+    if (rm_attention_keeps_q(&m->cfg)) return RMAS_OK;
     rm_norm(m->exec, b->a, b->x, l->norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
     RM_TRY(rm_linear_mul(m->exec, b->in, b->a, n_row, &l->in, err));
     rm_attention_prepare(m, il, b->q, b->in, b->cs[kind], b->run, b->n_run, n_row, off); /* the cache gets what it has */
-    rm_attention(m, il, b->o, b->t, b->lse, b->q, b->in, b->run, b->n_run, n_row, off, b->attention);
+    rm_attention_gate(m, b->o, b->in, n_row);
     return RMAS_OK;
 }
 
 static void attention_back(rm_back *b, int il, int slot, int n_row) {
     const rm_model *m = b->m;
     rm_layer_kind kind = m->cfg.layer[il];
-    for (int i = 0; i < b->n_run; i++) b->kv_grad[i] = (rm_kv_grad){b->seq[i]->d_kv[il], b->seq[i]->record.first};
-    rm_attention_back(m, il, b->d_in, b->d_o, b->q, b->t, b->lse, b->in, b->cs[kind], b->run, b->kv_grad, b->n_run, n_row,
-                      (size_t)slot * rm_kv_layer_bytes(m), b->scratch);
+    rm_attention_back(m, il, b->d_in, b->d_o, b->q, b->in, b->cs[kind], b->run, b->kv_grad, b->n_run, n_row, (size_t)slot * rm_kv_layer_bytes(m),
+                      b->scratch);
 }
 
 /* The rows of each run from the last kept state on, and before them what the convolution reaches. */
@@ -217,8 +223,8 @@ static rmas_status layer_back(rm_back *b, int il, int slot, int n_row, rmas_erro
         RM_TRY(attention_again(b, il, slot, n_row, err));
     RM_TRY(rm_linear_mul(m->exec, b->t1, b->o, n_row, &l->out, err));
     memcpy(b->mid, b->x, n * sizeof *b->mid);
-    memcpy(b->t2, b->t1, n * sizeof *b->t2);
-    rm_residual(m->exec, b->mid, b->t2, l->post_norm, d, n_row, eps);
+    if (l->post_norm) memcpy(b->t2, b->t1, n * sizeof *b->t2); /* the norm overwrites what it gets */
+    rm_residual(m->exec, b->mid, l->post_norm ? b->t2 : b->t1, l->post_norm, d, n_row, eps);
 
     RM_TRY(mlp_back(b, l, n_row, err));
     const float *dt = through_post_norm(b, b->da, b->t1, l->post_norm, n_row);
@@ -245,7 +251,6 @@ rmas_status rm_back_rows(rm_back *b, int n_row, rmas_error *err) {
     }
     for (int k = 0; k < 2; k++)
         if (k == RM_LAYER_FULL || c->window) rm_rope_table(m->exec, b->cs[k], &c->rope[k], b->pos, n_row);
-    RM_TRY(rm_scratch_fit(&b->attention, &b->cap_attention, rm_attention_scratch(m, b->run, b->n_run), err));
     memset(b->dx, 0, (size_t)n_row * d * sizeof *b->dx);
     rm_norm_back(m->exec, b->dx, b->d_hidden, b->x, m->out_norm, c->d_model, n_row, c->norm_eps);
     rmas_status st = RMAS_OK;

@@ -17,6 +17,7 @@ typedef struct {
 typedef struct {
     int first; /* the first position that is kept */
     float **x; /* [n_layer + 1]: inputs of the layers and the last output, [n, d_model] each */
+    float **attention; /* [n_layer]: see rm_attention_kept; NULL for linear layers */
     float **snap; /* [n_linear]: recurrent states, see rm_snap_index */
 } rm_record;
 

@@ -5,7 +5,7 @@
 #include "session/grad.h"
 #include "session/walk.h"
 
-enum { RM_POP_ROWS = 256 };
+enum { RM_POP_ROWS = 512 };
 
 typedef struct {
     rm_seq *seq; /* NULL: dropped */
@@ -13,7 +13,8 @@ typedef struct {
     rm_record record;
     int cap, cap_snap; /* positions, states */
     float **x; /* [n_layer + 1] of [cap, d_model] */
-    float **d_kv; /* [n_layer] of [cap, 2 kv_dim]: gradients of keys and values; NULL for linear layers */
+    float **attention; /* [n_layer] of [cap, rm_attention_kept]; NULL for linear layers */
+    float **d_kv; /* [n_layer] of [cap, 2 kv_dim]: gradients of keys and values, from the first pop on; NULL for linear layers */
     float **snap; /* [n_linear] of [cap_snap] states */
     float *conv0; /* [n_linear] convolution rows before the first position */
     float *d_state, *d_conv; /* [n_linear] gradients of what later positions took, see rm_delta_grad */
@@ -28,10 +29,9 @@ typedef struct {
     int *item;
     rm_kv_grad *kv_grad;
     rm_delta_grad *delta_grad;
-    float *memory, *scratch, *attention;
-    size_t cap_attention;
+    float *memory, *scratch;
     float *d_hidden, *dx; /* in and out of a pass */
-    float *x, *mid, *a, *da, *in, *d_in, *q, *t, *o, *d_o, *lse, *t1, *t2, *gate_up, *h, *cs[2];
+    float *x, *mid, *a, *da, *in, *d_in, *q, *o, *d_o, *t1, *t2, *gate_up, *h, *cs[2];
     float *ext_x, *ext_in, *conv, *gate, *ext_o, *d_gate, *du, *d_qk; /* delta rule */
     float *conv_tmp, *state_tmp; /* [cap_run] */
     int *pos;

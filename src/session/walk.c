@@ -7,7 +7,7 @@
 
 static size_t max2(size_t a, size_t b) { return a > b ? a : b; }
 
-enum { N_BUFFER = 12 };
+enum { N_BUFFER = 13 };
 
 /* Floats per row of the buffers, in the order in which rm_work_fit gives them out. */
 static void widths(const rm_config *c, size_t n[N_BUFFER]) {
@@ -16,8 +16,19 @@ static void widths(const rm_config *c, size_t n[N_BUFFER]) {
     size_t q = (size_t)rm_config_q_dim(c), dm = (size_t)c->d_model, ff = (size_t)c->d_ff, conv = linear ? (size_t)rm_delta_conv_dim(d) : 0;
     size_t in = max2((size_t)rm_config_qkv_dim(c), linear ? (size_t)rm_delta_in_dim(d) : 0);
     size_t o = max2(q, linear ? (size_t)rm_delta_value_dim(d) : 0);
-    const size_t all[N_BUFFER] = {
-        dm, dm, in, max2(q, conv), max2(q, dm), o, 2 * ff, ff, 2 * (size_t)d->n_value, (size_t)c->rope[0].n_rot, (size_t)c->rope[1].n_rot, 1};
+    const size_t all[N_BUFFER] = {dm,
+                                  dm,
+                                  in,
+                                  max2(q, conv),
+                                  max2(q, dm),
+                                  o,
+                                  (size_t)c->n_head,
+                                  2 * ff,
+                                  ff,
+                                  2 * (size_t)d->n_value,
+                                  (size_t)c->rope[0].n_rot,
+                                  (size_t)c->rope[1].n_rot,
+                                  1};
     memcpy(n, all, sizeof all);
 }
 
@@ -45,8 +56,8 @@ rmas_status rm_work_fit(rm_work *w, const rm_model *m, int n_row, int n_run, rma
     }
     if (n_row <= w->cap) return RMAS_OK;
     int cap = capacity(n_row);
-    float **const buffer[N_BUFFER] = {&w->x,       &w->a, &w->in,         &w->q,     &w->t,     &w->o,
-                                      &w->gate_up, &w->h, &w->delta_gate, &w->cs[0], &w->cs[1], (float **)(void *)&w->pos};
+    float **const buffer[N_BUFFER] = {
+        &w->x, &w->a, &w->in, &w->q, &w->t, &w->o, &w->lse, &w->gate_up, &w->h, &w->delta_gate, &w->cs[0], &w->cs[1], (float **)(void *)&w->pos};
     size_t width[N_BUFFER], n = work_floats(&m->cfg, cap);
     rm_free(w->memory);
     w->cap = 0;
@@ -107,11 +118,17 @@ static rmas_status mix(rm_work *w, int il, int slot, int n_row, rmas_error *err)
         rm_delta_mix(m, il, w->o, w->q, w->delta_gate, w->in, w->run, w->n_run, n_row);
     } else {
         size_t off = (size_t)slot * rm_kv_layer_bytes(m);
-        for (int i = 0; i < w->n_run; i++) w->run[i].tile = w->seq[i]->cache[kind].tile;
+        bool kept = false;
+        for (int i = 0; i < w->n_run; i++) {
+            const rm_record *r = w->seq[i]->record;
+            w->run[i].tile = w->seq[i]->cache[kind].tile;
+            w->run[i].attention = r ? r->attention[il] + (size_t)(w->run[i].pos - r->first) * rm_attention_kept(&m->cfg) : NULL;
+            kept |= r != NULL;
+        }
         rm_time_to(m->exec, RM_TIME_POINTWISE);
         rm_attention_prepare(m, il, w->q, w->in, w->cs[kind], w->run, w->n_run, n_row, off);
         rm_time_to(m->exec, RM_TIME_ATTENTION);
-        rm_attention(m, il, w->o, w->t, NULL, w->q, w->in, w->run, w->n_run, n_row, off, w->scratch);
+        rm_attention(m, il, w->o, w->t, kept ? w->lse : NULL, w->q, w->in, w->run, w->n_run, n_row, off, w->scratch);
     }
     rm_time_to(m->exec, RM_TIME_MIX_OUT);
     RM_TRY(rm_linear_mul(m->exec, w->t, w->o, n_row, &l->out, err));

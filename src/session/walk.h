@@ -9,7 +9,7 @@ typedef struct {
     const rm_model *m;
     int cap;
     float *memory;
-    float *x, *a, *in, *q, *t, *o, *gate_up, *h, *delta_gate;
+    float *x, *a, *in, *q, *t, *o, *lse, *gate_up, *h, *delta_gate;
     float *cs[2]; /* rotary tables of full and sliding layers */
     float *scratch; /* for attention; grows with the longest sequence */
     size_t cap_scratch;

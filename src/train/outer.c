@@ -401,8 +401,7 @@ static rmas_status enough_memory(outer *u, rmas_error *err) {
                 if (n > longest) longest = n;
             }
         if (longest > (size_t)u->o->max_length) longest = (size_t)u->o->max_length;
-        tape += longest * (((size_t)rm_model_config(m)->n_layer + 8) * d * sizeof(float) + 2 * rm_seq_bytes_per_token(m)) +
-                (longest / 64 + 2) * rm_seq_bytes_fixed(m);
+        tape += longest * (8 * d * sizeof(float) + rm_tape_bytes_per_token(m)) + (longest / 64 + 2) * rm_seq_bytes_fixed(m);
         kept += (size_t)u->o->rounds * longest * d * 3 * sizeof(float);
     }
     for (int e = 0; e < u->trainer.n; e++) links += rm_link_n_value(u->trainer.v[e].link) * (size_t)(u->o->rounds + 4) * sizeof(float);
@@ -422,7 +421,7 @@ static rmas_status run(outer *u, rmas_error *err) {
     const rm_train_options *o = u->o;
     RM_TRY(prepare(u, err));
     if (o->max_steps == 0) return o->probe ? RMAS_OK : rm_fail(err, RMAS_E_ARG, "--max_steps 0 makes sense with --probe only");
-    RM_TRY(rm_unrolls_init(&u->unrolls, u->team, o, &u->trainer, err));
+    RM_TRY(rm_unrolls_init(&u->unrolls, u->team, o, &u->trainer, u->sample, u->n_sample, err));
     int64_t per_epoch = (int64_t)(u->batches.n / u->batches.batch);
     u->trainer.total = o->max_steps > 0 ? o->max_steps : o->epochs * per_epoch / o->grad_accum;
     rm_loop_say(o, false, "%zu rows to train on, %zu held out; %lld steps of %lld rows, %d rounds", u->n_train, u->n_held,
@@ -524,7 +523,7 @@ static rmas_status check_link(outer *u, int e, const rm_outer_sample *s, double 
 
 static rmas_status check(outer *u, rmas_error *err) {
     RM_TRY(prepare(u, err));
-    RM_TRY(rm_unrolls_init(&u->unrolls, u->team, u->o, &u->trainer, err));
+    RM_TRY(rm_unrolls_init(&u->unrolls, u->team, u->o, &u->trainer, u->sample, u->n_sample, err));
     double worst = 0;
     size_t row = 0;
     while (row < u->n_sample && u->sample[row].skipped) row++;

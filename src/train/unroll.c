@@ -5,6 +5,8 @@
 
 #include "util/mem.h"
 
+enum { WORTH_KEEPING = 8 }; /* rows of a common beginning */
+
 static rmas_status no_memory(rmas_error *err) { return rm_fail(err, RMAS_E_NOMEM, "out of memory for a training sample"); }
 
 static void forget(const rm_unrolls *s, rm_unroll *u) {
@@ -26,8 +28,28 @@ static void forget(const rm_unrolls *s, rm_unroll *u) {
     }
 }
 
-rmas_status rm_unrolls_init(rm_unrolls *u, rm_crew *t, const rm_train_options *o, rm_trainer *trainer, rmas_error *err) {
+/* Tokens that the prompts and texts of a stage begin with in all samples, up to the first slot at most; 0 where they are few. */
+static int common_tokens(const rm_outer_sample *all, size_t n_all, int role, int feedback) {
+    const rm_ids *first = NULL;
+    int n = 0;
+    for (size_t i = 0; i < n_all; i++) {
+        const rm_train_stage *st = &all[i].stage[role][feedback];
+        if (all[i].skipped) continue;
+        if (!first) first = &st->piece[0], n = first->n;
+        int most = st->prompt_piece[0].n - (st->n_slot == 0); /* states begin at the prompt's last row */
+        if (st->piece[0].n < n) n = st->piece[0].n;
+        if (most < n) n = most;
+        for (int k = 0; k < n; k++)
+            if (st->piece[0].id[k] != first->id[k] || st->prompt_piece[0].id[k] != first->id[k]) n = k;
+    }
+    return n >= WORTH_KEEPING ? n : 0;
+}
+
+rmas_status rm_unrolls_init(rm_unrolls *u, rm_crew *t, const rm_train_options *o, rm_trainer *trainer, const rm_outer_sample *all, size_t n_all,
+                            rmas_error *err) {
     *u = (rm_unrolls){.team = t, .o = o, .trainer = trainer};
+    for (int r = 0; r < t->style.n_role; r++)
+        for (int f = 0; f < 2; f++) u->n_common[r][f] = common_tokens(all, n_all, r, f);
     for (int i = 0; i < RM_UNROLL_MAX; i++) {
         u->v[i].message = rm_calloc((size_t)(o->rounds * t->style.n_edge), sizeof *u->v[i].message);
         u->v[i].run = rm_calloc((size_t)(o->rounds * (t->style.n_role + 1)), sizeof *u->v[i].run);
@@ -42,7 +64,10 @@ void rm_unrolls_free(rm_unrolls *u) {
         rm_free(u->v[i].run);
         rm_free(u->v[i].message);
     }
-    for (int r = 0; r < RM_TRAIN_ROLES; r++) rm_tape_free(u->tape[r]);
+    for (int r = 0; r < RM_TRAIN_ROLES; r++) {
+        rm_tape_free(u->tape[r]);
+        for (int f = 0; f < 2; f++) rm_seq_free(u->common[r][f]);
+    }
     *u = (rm_unrolls){0};
 }
 
@@ -157,26 +182,41 @@ static rmas_status take_states(const rm_unrolls *s, rm_unroll_run *r, const floa
     return RMAS_OK;
 }
 
-/* Rows up to the first slot that all runs of a stage have in common; 0 where it is not worth it. */
-static int common_rows(const rm_unroll_run *r) {
-    enum { WORTH = 8 };
+/* Rows that are computed once for several runs: those that all samples begin with, or all up to the first slot, which all rounds have in
+ * common. */
+static int common_rows(const rm_unrolls *s, const rm_unroll_run *r) {
     const rm_train_stage *st = r->stage;
     const rm_ids *a = &st->piece[0], *b = &st->prompt_piece[0];
     bool same = a->n == b->n && (a->n == 0 || !memcmp(a->id, b->id, (size_t)a->n * sizeof *a->id));
-    return st->n_slot > 0 && r->cut == 0 && same && a->n >= WORTH ? a->n : 0;
+    if (r->cut > 0) return 0;
+    return st->n_slot > 0 && same && a->n >= WORTH_KEEPING ? a->n : s->n_common[r->role][r->feedback];
 }
 
-/* Makes the common beginnings of the last runs that are not there yet. */
-static rmas_status make_prefixes(const rm_unrolls *s, rm_unroll *const *u, int n, rmas_error *err) {
+/* The sequence that a run goes on from; NULL: none. */
+static const rm_seq *beginning(const rm_unrolls *s, const rm_unroll *u, const rm_unroll_run *r) {
+    if (r->begin == 0) return NULL;
+    return r->begin > s->n_common[r->role][r->feedback] ? u->prefix[r->role][r->feedback] : s->common[r->role][r->feedback];
+}
+
+/* Makes the beginnings of the last runs that are not there yet. */
+static rmas_status make_beginnings(rm_unrolls *s, rm_unroll *const *u, int n, rmas_error *err) {
     rm_feed feed[RM_UNROLL_MAX];
-    int n_feed = 0, role = last_run(u[0])->role;
+    int n_feed = 0, role = last_run(u[0])->role, feedback = last_run(u[0])->feedback, n_common = s->n_common[role][feedback];
+    const rm_model *m = rm_crew_model(s->team, role);
+    rm_seq **common = &s->common[role][feedback];
     for (int i = 0; i < n; i++) {
         rm_unroll_run *r = last_run(u[i]);
-        rm_seq **prefix = &u[i]->prefix[role][r->feedback];
-        r->begin = common_rows(r);
-        if (r->begin == 0 || *prefix) continue;
-        RM_TRY(rm_seq_new(prefix, rm_crew_model(s->team, role), err));
-        feed[n_feed++] = (rm_feed){.seq = *prefix, .n = r->begin, .tokens = r->stage->piece[0].id};
+        r->begin = common_rows(s, r);
+        if (r->begin == 0) continue;
+        const int32_t *token = r->stage->piece[0].id;
+        if (n_common && !*common) {
+            RM_TRY(rm_seq_new(common, m, err));
+            RM_TRY(rm_batch_forward(rm_crew_batch(s->team, role), &(rm_feed){.seq = *common, .n = n_common, .tokens = token}, 1, err));
+        }
+        rm_seq **prefix = &u[i]->prefix[role][feedback];
+        if (r->begin == n_common || *prefix) continue;
+        RM_TRY(n_common ? rm_seq_clone(prefix, *common, err) : rm_seq_new(prefix, m, err));
+        feed[n_feed++] = (rm_feed){.seq = *prefix, .n = r->begin - n_common, .tokens = token + n_common};
     }
     return n_feed ? rm_batch_forward(rm_crew_batch(s->team, role), feed, n_feed, err) : RMAS_OK;
 }
@@ -201,10 +241,10 @@ typedef struct {
 static rmas_status feeding_make(feeding *f, rm_unrolls *s, rm_unroll *const *u, int n, bool keep, rmas_error *err) {
     *f = (feeding){0};
     if (keep) RM_TRY(role_tape(s, last_run(u[0])->role, &f->tape, err));
-    RM_TRY(make_prefixes(s, u, n, err));
+    RM_TRY(make_beginnings(s, u, n, err));
     for (int i = 0; i < n; i++) {
         rm_unroll_run *r = last_run(u[i]);
-        const rm_seq *prefix = r->begin ? u[i]->prefix[r->role][r->feedback] : NULL;
+        const rm_seq *prefix = beginning(s, u[i], r);
         RM_TRY(build(s, r, 0, &f->seq[i], err));
         const float *embed = f->seq[i].embed;
         f->feed[i] = (rm_feed){.n = r->n - r->begin,
@@ -569,7 +609,7 @@ static rmas_status backward_run(rm_unrolls *s, rm_unroll *const *u, int n, int k
         if (r->inner && through_model && !(d_sent = rm_array((size_t)r->rows * (size_t)width(s, r->role), sizeof(float)))) return no_memory(err);
         if (through_model && (r->inner || r->d_ce)) {
             b->run[b->n] = r;
-            b->prefix[b->n] = r->begin ? u[i]->prefix[r->role][r->feedback] : NULL;
+            b->prefix[b->n] = beginning(s, u[i], r);
             b->first[b->n] = first;
             b->d_sent[b->n++] = d_sent;
             rollout = r->rollout;

@@ -24,7 +24,7 @@ typedef struct {
     bool feedback, rollout; /* rollout: after the prompt; otherwise a teacher-forced pass */
     const rm_train_stage *stage;
     int tape; /* its sequence on the role's tape, -1: none, it is run again in the backward pass */
-    int begin; /* rows before the first slot that come from the sample's common beginning */
+    int begin; /* rows before the first slot that were computed already, for other runs too */
     int n, cut, prompt, n_label; /* rows of the sequence (a rollout's own steps not counted), rows cut on the left, prompt rows left */
     int slot_at[RM_TRAIN_ROLES], slot_rows[RM_TRAIN_ROLES]; /* after the cut; at is counted with cut rows as if they were there, minus cut */
     rm_message *slot_message[RM_TRAIN_ROLES];
@@ -41,7 +41,7 @@ typedef struct {
     rm_unroll_run *run;
     int n_run;
     rm_message *message; /* [rounds * n_edge] */
-    rm_seq *prefix[RM_TRAIN_ROLES][2]; /* the prompts up to their first slot: the same in all rounds, computed once */
+    rm_seq *prefix[RM_TRAIN_ROLES][2]; /* the prompts up to their first slot: the same in all rounds, computed once; NULL where `common` is as long */
     double ce[RM_TRAIN_MAX_ROUNDS]; /* NAN: not asked for */
     double loss;
     char skipped[128]; /* why the sample does not count; "" if it does */
@@ -54,12 +54,16 @@ typedef struct {
     const rm_train_options *o;
     rm_trainer *trainer; /* links in the order of the style's edges */
     rm_tape *tape[RM_TRAIN_ROLES]; /* by role; made when needed, shared like models */
+    int n_common[RM_TRAIN_ROLES][2]; /* rows that the prompts of all samples begin with, by role and feedback */
+    rm_seq *common[RM_TRAIN_ROLES][2]; /* these rows; made when needed, for all steps */
     rm_unroll v[RM_UNROLL_MAX];
     bool keep; /* what the backward pass needs of the models is kept in the forward pass: faster, but memory for all rounds */
     int n; /* samples of the last forward pass */
 } rm_unrolls;
 
-rmas_status rm_unrolls_init(rm_unrolls *u, rm_crew *t, const rm_train_options *o, rm_trainer *trainer, rmas_error *err);
+/* all: the samples that can come. */
+rmas_status rm_unrolls_init(rm_unrolls *u, rm_crew *t, const rm_train_options *o, rm_trainer *trainer, const rm_outer_sample *all, size_t n_all,
+                            rmas_error *err);
 void rm_unrolls_free(rm_unrolls *u);
 /* All rounds of n <= RM_UNROLL_MAX samples. With gradients: rm_unrolls_backward may follow. The samples must live as long as their
  * runs are looked at. */
