@@ -37,8 +37,8 @@ RM_INLINE void tiles_for(int n_row) {
 
 enum {
     STEP = 32, /* inputs */
-    DEPTH = 16, /* steps whose weights are made ready together: 32 KB, in the first cache */
-    SPAN = 2 * DEPTH, /* steps of rows that are used for PASS_OUT outputs before the next ones: 512 KB, in the second cache */
+    DEPTH = 18, /* steps whose weights are made ready together: 36 KB, in the first cache */
+    SPAN = 2 * DEPTH, /* steps of rows that are used for PASS_OUT outputs before the next ones: 576 KB, in the second cache */
     PASS_ROWS = 256,
     PASS_OUT = 256 /* of one pass through the inputs */
 };
@@ -258,12 +258,13 @@ RM_INLINE void tile_product(float *y, size_t ldy, const uint16_t *x, int n_row, 
     for (int o0 = 0; o0 < w->n_out; o0 += PASS_OUT) {
         const int o1 = least(o0 + PASS_OUT, w->n_out);
         for (int s0 = 0; s0 < n_step; s0 += SPAN) {
-            const int s1 = least(s0 + SPAN, n_step);
+            const int s1 = least(s0 + SPAN, n_step), pieces = (s1 - s0 + DEPTH - 1) / DEPTH,
+                      depth = (s1 - s0 + pieces - 1) / pieces; /* nearly equal */
             for (int o = o0; o < o1; o += 32) {
                 float(*sum)[2][16][16] = work.sum[(o - o0) / 32];
-                for (int s = s0; s < s1; s += DEPTH) {
-                    const int steps = least(DEPTH, s1 - s);
-                    fetch ahead = s + DEPTH < s1 ? to_fetch(w, o, s + DEPTH, packed) : to_fetch(w, o + 32, s0, packed);
+                for (int s = s0; s < s1; s += depth) {
+                    const int steps = least(depth, s1 - s);
+                    fetch ahead = s + depth < s1 ? to_fetch(w, o, s + depth, packed) : to_fetch(w, o + 32, s0, packed);
                     make_ready(&work, w, o, s, steps, packed);
                     tile_rows(sum, &work, x + (size_t)s * STEP * TILE_ROWS, x_block, blocks, steps, s > 0, packed, ahead, lines);
                 }
