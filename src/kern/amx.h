@@ -37,10 +37,9 @@ RM_INLINE void tiles_for(int n_row) {
 
 enum {
     STEP = 32, /* inputs */
-    DEPTH = 18, /* steps whose weights are made ready together: 36 KB, in the first cache */
-    SPAN = 2 * DEPTH, /* steps of rows that are used for PASS_OUT outputs before the next ones: 576 KB, in the second cache */
-    PASS_ROWS = 256,
-    PASS_OUT = 256 /* of one pass through the inputs */
+    DEPTH = 18, /* the most steps whose weights are made ready together: 36 KB, in the first cache; with 512 rows 576 KB, in the second */
+    PASS_ROWS = 512, /* the most rows that share them */
+    PASS_OUT = 256 /* outputs that take such steps before the next ones */
 };
 
 static inline int least(int a, int b) { return a < b ? a : b; }
@@ -144,16 +143,22 @@ RM_INLINE void tile_rows(float sum[][2][16][16], const tile_work *work, const ui
 
 /* The sums of up to PASS_ROWS rows and 32 outputs to y. */
 RM_INLINE void tile_sums(float *y, size_t ldy, const float sum[][2][16][16], int n_row, int n_out, const float *bias, bool pairs) {
-    for (int o = 0; o < n_out; o += 16) {
-        size_t some = n_out - o < 16 ? (size_t)(n_out - o) : 16;
-        __m512 add = bias ? ld(bias + o, 0, some) : _mm512_setzero_ps();
-        for (int i = 0; i < n_row; i += 16) {
-            __m512 v[16];
-            for (int k = 0; k < 16; k++) v[k] = _mm512_load_ps(sum[i / 16][o / 16][k]);
-            if (!pairs) v_turn(v);
-            for (int r = 0; r < 16 && i + r < n_row; r++) st(y + (size_t)(i + r) * ldy + o, bias ? _mm512_add_ps(v[r], add) : v[r], 0, some);
+    for (int i = 0; i < n_row; i += TILE_ROWS, y += TILE_ROWS * ldy, sum++)
+        for (int o = 0; o < n_out; o += 16) {
+            const size_t some = n_out - o < 16 ? (size_t)(n_out - o) : 16;
+            const __m512 add = bias ? ld(bias + o, 0, some) : _mm512_set1_ps(-0.0f); /* adding it changes nothing */
+            const float *from = sum[0][o / 16][0];
+            _Alignas(64) float turned[16][16];
+            if (!pairs) {
+                __m512 v[16];
+                for (int k = 0; k < 16; k++) v[k] = _mm512_load_ps(from + 16 * k);
+                v_turn(v);
+                for (int k = 0; k < 16; k++) _mm512_store_ps(turned[k], v[k]);
+                from = turned[0];
+            }
+            for (int r = 0; r < TILE_ROWS && i + r < n_row; r++)
+                st(y + (size_t)r * ldy + o, _mm512_add_ps(_mm512_load_ps(from + 16 * r), add), 0, some);
         }
-    }
 }
 
 /* ---- bf16 weights ----------------------------------------------------------------------------------------------------------------- */
@@ -245,30 +250,27 @@ RM_INLINE void make_ready(tile_work *work, const tile_source *w, int o, int s, i
 }
 
 /* What make_ready reads. */
-RM_INLINE fetch to_fetch(const tile_source *w, int o, int s, bool packed) {
+RM_INLINE fetch to_fetch(const tile_source *w, int o, int s, int steps, bool packed) {
     if (packed) return fetch_rows(w->p + (size_t)(o / RM_GROUP) * w->bytes + rm_form_block_at(&rm_forms[w->form], (size_t)s), INT_MAX, 0);
-    return fetch_rows(w->p + (size_t)o * w->bytes + (size_t)s * STEP * 2, DEPTH, w->bytes);
+    return fetch_rows(w->p + (size_t)o * w->bytes + (size_t)s * STEP * 2, steps, w->bytes);
 }
 
 RM_INLINE void tile_product(float *y, size_t ldy, const uint16_t *x, int n_row, const tile_source *w, const float *bias, bool packed) {
     _Alignas(64) tile_work work;
     const size_t x_block = rm_bf16_stride(w->n) * TILE_ROWS;
     const int n_step = (int)((w->n + STEP - 1) / STEP), blocks = (n_row + TILE_ROWS - 1) / TILE_ROWS;
-    const int lines = packed ? (int)(DEPTH * rm_form_block_bytes(&rm_forms[w->form]) / 64) : 32 * DEPTH;
+    const int pieces = (n_step + DEPTH - 1) / DEPTH, depth = (n_step + pieces - 1) / pieces; /* nearly equal ones */
+    const int lines = packed ? (int)((size_t)depth * rm_form_block_bytes(&rm_forms[w->form]) / 64) : 32 * depth;
     for (int o0 = 0; o0 < w->n_out; o0 += PASS_OUT) {
         const int o1 = least(o0 + PASS_OUT, w->n_out);
-        for (int s0 = 0; s0 < n_step; s0 += SPAN) {
-            const int s1 = least(s0 + SPAN, n_step), pieces = (s1 - s0 + DEPTH - 1) / DEPTH,
-                      depth = (s1 - s0 + pieces - 1) / pieces; /* nearly equal */
+        for (int s = 0; s < n_step; s += depth) { /* rows of these steps are in the second cache for all outputs */
+            const int steps = least(depth, n_step - s);
             for (int o = o0; o < o1; o += 32) {
                 float(*sum)[2][16][16] = work.sum[(o - o0) / 32];
-                for (int s = s0; s < s1; s += depth) {
-                    const int steps = least(depth, s1 - s);
-                    fetch ahead = s + depth < s1 ? to_fetch(w, o, s + depth, packed) : to_fetch(w, o + 32, s0, packed);
-                    make_ready(&work, w, o, s, steps, packed);
-                    tile_rows(sum, &work, x + (size_t)s * STEP * TILE_ROWS, x_block, blocks, steps, s > 0, packed, ahead, lines);
-                }
-                if (s1 == n_step) tile_sums(y + o, ldy, sum, n_row, least(w->n_out - o, 32), bias ? bias + o : NULL, packed);
+                fetch ahead = o + 32 < o1 ? to_fetch(w, o + 32, s, steps, packed) : to_fetch(w, o0, s + depth, steps, packed);
+                make_ready(&work, w, o, s, steps, packed);
+                tile_rows(sum, &work, x + (size_t)s * STEP * TILE_ROWS, x_block, blocks, steps, s > 0, packed, ahead, lines);
+                if (s + steps == n_step) tile_sums(y + o, ldy, sum, n_row, least(w->n_out - o, 32), bias ? bias + o : NULL, packed);
             }
         }
     }
