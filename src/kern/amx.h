@@ -309,35 +309,53 @@ static void q_mul_bf16_amx(float *y, size_t ldy, const uint16_t *x, int n_row, c
 
 /* ---- gradients: sums over the outputs, panels as in avx512_panel.h -------------------------------------------------------------- */
 
-/* Adds n_step steps of 32 outputs to 16 columns of dx, or 32; as many rows as the tiles have. */
-RM_INLINE void pairs_steps(float *dx, size_t lddx, const uint16_t *dy, size_t lddy, const uint16_t *panel, int n_step, bool two) {
-    TILE_LOAD(0, dx, lddx * 4);
-    if (two) TILE_LOAD(1, dx + 16, lddx * 4);
-    for (int s = 0; s < n_step; s++, dy += STEP, panel += 16 * PAIRS_LINE) {
-        TILE_LOAD(4, dy, lddy * 2);
+/* Adds n_step steps of 32 outputs to 16 columns of dx, or 32; as many rows as the tiles have, or twice that. */
+RM_INLINE void pairs_steps(float *dx, size_t lddx, const uint16_t *dy, size_t lddy, const uint16_t *panel, int n_step, bool wide, bool two) {
+    float *dx1 = dx + TILE_ROWS * lddx;
+    const uint16_t *dy1 = dy + TILE_ROWS * lddy;
+    TILE_STREAM(0, dx, lddx * 4);
+    if (wide) TILE_STREAM(1, dx + 16, lddx * 4);
+    if (two) TILE_STREAM(2, dx1, lddx * 4);
+    if (two && wide) TILE_STREAM(3, dx1 + 16, lddx * 4);
+    for (int s = 0; s < n_step; s++, dy += STEP, dy1 += STEP, panel += 16 * PAIRS_LINE) {
+        TILE_STREAM(4, dy, lddy * 2);
         TILE_LOAD(6, panel, PAIRS_LINE * 2);
         TILE_DOT_BF16(0, 4, 6);
+        if (wide) TILE_LOAD(7, panel + 32, PAIRS_LINE * 2);
+        if (wide) TILE_DOT_BF16(1, 4, 7);
         if (!two) continue;
-        TILE_LOAD(7, panel + 32, PAIRS_LINE * 2);
-        TILE_DOT_BF16(1, 4, 7);
+        TILE_STREAM(5, dy1, lddy * 2);
+        TILE_DOT_BF16(2, 5, 6);
+        if (wide) TILE_DOT_BF16(3, 5, 7);
     }
     TILE_STORE(0, dx, lddx * 4);
-    if (two) TILE_STORE(1, dx + 16, lddx * 4);
+    if (wide) TILE_STORE(1, dx + 16, lddx * 4);
+    if (two) TILE_STORE(2, dx1, lddx * 4);
+    if (two && wide) TILE_STORE(3, dx1 + 16, lddx * 4);
+}
+
+/* For 16 rows or fewer, or 32 (two). */
+RM_INLINE void pairs_rows(float *dx, size_t lddx, const uint16_t *dy, size_t lddy, int rows, const uint16_t *panel, int n_step, size_t n, bool two) {
+    size_t c = 0;
+    for (; c + 32 <= n; c += 32) pairs_steps(dx + c, lddx, dy, lddy, panel + 2 * c, n_step, true, two);
+    for (; c < n; c += 16) {
+        _Alignas(64) float part[2 * TILE_ROWS][16];
+        size_t some = n - c < 16 ? n - c : 16;
+        for (int r = 0; r < rows; r++) _mm512_store_ps(part[r], ld(dx + (size_t)r * lddx + c, 0, some));
+        pairs_steps(part[0], 16, dy, lddy, panel + 2 * c, n_step, false, two);
+        for (int r = 0; r < rows; r++) st(dx + (size_t)r * lddx + c, _mm512_load_ps(part[r]), 0, some);
+    }
 }
 
 static void mul_pairs_amx(float *dx, size_t lddx, const uint16_t *dy, size_t lddy, int n_row, const uint16_t *panel, int n_pair, size_t n) {
-    int n_step = (n_pair + 15) / 16;
-    for (int i = 0; i < n_row; i += TILE_ROWS, dx += TILE_ROWS * lddx, dy += TILE_ROWS * lddy) {
-        int rows = n_row - i < TILE_ROWS ? n_row - i : TILE_ROWS;
+    const int n_step = (n_pair + 15) / 16;
+    int i = 0;
+    if (n_row >= TILE_ROWS) tiles_for(TILE_ROWS);
+    for (; i + 2 * TILE_ROWS <= n_row; i += 2 * TILE_ROWS)
+        pairs_rows(dx + (size_t)i * lddx, lddx, dy + (size_t)i * lddy, lddy, 2 * TILE_ROWS, panel, n_step, n, true);
+    for (int rows; i < n_row; i += rows) {
+        rows = least(n_row - i, TILE_ROWS);
         tiles_for(rows);
-        size_t c = 0;
-        for (; c + 32 <= n; c += 32) pairs_steps(dx + c, lddx, dy, lddy, panel + 2 * c, n_step, true);
-        for (; c < n; c += 16) {
-            _Alignas(64) float part[TILE_ROWS][16];
-            size_t some = n - c < 16 ? n - c : 16;
-            for (int r = 0; r < rows; r++) _mm512_store_ps(part[r], ld(dx + (size_t)r * lddx + c, 0, some));
-            pairs_steps(part[0], 16, dy, lddy, panel + 2 * c, n_step, false);
-            for (int r = 0; r < rows; r++) st(dx + (size_t)r * lddx + c, _mm512_load_ps(part[r]), 0, some);
-        }
+        pairs_rows(dx + (size_t)i * lddx, lddx, dy + (size_t)i * lddy, lddy, rows, panel, n_step, n, false);
     }
 }

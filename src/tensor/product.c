@@ -359,6 +359,12 @@ static void round_dy(void *ctx, int chunk, int thread) {
     }
 }
 
+/* Copies n columns of n_row rows. */
+static void copy_columns(float *to, size_t ldto, const float *from, size_t ldfrom, int n_row, size_t n) {
+    for (int i = 0; i < n_row; i++) memcpy(to + (size_t)i * ldto, from + (size_t)i * ldfrom, n * sizeof *to);
+}
+
+/* The sums are gathered side by side: rows of the gradient often lie a power of two apart, on the same few lines of the first cache. */
 static void panel_strip(void *ctx, int chunk, int thread) {
     const gradient *p = ctx;
     const rm_part *part = p->part;
@@ -366,7 +372,9 @@ static void panel_strip(void *ctx, int chunk, int thread) {
     strip s = strip_of(p, chunk);
     size_t stride = dy_stride(part);
     uint16_t *panel = (uint16_t *)(void *)(p->local + (size_t)thread * p->local_bytes);
+    float *sum = (float *)(void *)(panel + RM_PANEL * PANEL_OUTPUTS), *dx = p->y + (size_t)s.row * p->ldy + s.column;
     const uint16_t *dy = (const uint16_t *)(const void *)p->shared + (size_t)s.row * stride;
+    copy_columns(sum, RM_PANEL, dx, p->ldy, s.n_row, s.n_column);
     for (int o = 0; o < part->n_out; o += PANEL_OUTPUTS) {
         int no = least(PANEL_OUTPUTS, part->n_out - o), groups = (no + RM_GROUP - 1) / RM_GROUP, pairs = (no + 1) / 2;
         if (part->kind == RM_PART_PACKED)
@@ -374,8 +382,9 @@ static void panel_strip(void *ctx, int chunk, int thread) {
                        (int)(s.column / RM_QBLOCK), (int)(s.n_column / RM_QBLOCK));
         else
             k->bf16_pairs(panel, part->data + (size_t)o * part->row_bytes + s.column * sizeof(uint16_t), part->row_bytes, no, s.n_column);
-        k->mul_pairs(p->y + (size_t)s.row * p->ldy + s.column, p->ldy, dy + o, stride, s.n_row, panel, pairs, s.n_column);
+        k->mul_pairs(sum, RM_PANEL, dy + o, stride, s.n_row, panel, pairs, s.n_column);
     }
+    copy_columns(dx, p->ldy, sum, RM_PANEL, s.n_row, s.n_column);
 }
 
 static bool run_part_t(gradient *p) {
@@ -386,7 +395,7 @@ static bool run_part_t(gradient *p) {
         if (!(p->shared = rm_exec_shared(e, (size_t)p->n_row * dy_stride(part) * sizeof(uint16_t)))) return false;
         rm_pool_run(e->pool, bf16_groups(p->n_row), round_dy, p);
         p->chunk = RM_PANEL;
-        p->local_bytes = RM_PANEL * PANEL_OUTPUTS * sizeof(uint16_t);
+        p->local_bytes = RM_PANEL * (PANEL_OUTPUTS * sizeof(uint16_t) + (size_t)p->n_row * sizeof(float));
     } else {
         p->chunk = part->kind == RM_PART_ROWS || (part->kind == RM_PART_PACKED && e->kern->q_columns) ? RM_PANEL : T_COLUMNS;
         p->local_bytes = TILE_FLOATS * sizeof(float);
