@@ -131,22 +131,20 @@ RM_INLINE void tile_steps(float sum[][2][16][16], const uint16_t *x, const uint1
     if (two) TILE_STORE(3, sum[1][1], 64);
 }
 
-/* The same for all blocks of 16 rows, x_block elements apart, with weights that were made ready. lines: how many are to be fetched meanwhile. */
-RM_INLINE void tile_rows(float sum[][2][16][16], const tile_work *work, const uint16_t *x, size_t x_block, int blocks, int n, bool more, bool pairs,
-                         fetch ahead, int lines) {
-    const tile_weights w = {(const uint8_t *)work->w, 64, sizeof work->w[0], sizeof work->w[0][0]};
-    const int each = (lines + n * ((blocks + 1) / 2) - 1) / (n * ((blocks + 1) / 2));
-    int b = 0;
-    for (; b + 2 <= blocks; b += 2, x += 2 * x_block) tile_steps(sum + b, x, x + x_block, w, n, more, true, pairs, &ahead, each);
-    if (b < blocks) tile_steps(sum + b, x, x, w, n, more, false, pairs, &ahead, each);
-}
+/* Where finished sums of 32 outputs go; y NULL: nowhere yet. */
+typedef struct {
+    float *y;
+    size_t ldy;
+    const float *bias;
+    int n_row, n_out;
+} tile_target;
 
-/* The sums of up to PASS_ROWS rows and 32 outputs to y. */
-RM_INLINE void tile_sums(float *y, size_t ldy, const float sum[][2][16][16], int n_row, int n_out, const float *bias, bool pairs) {
-    for (int i = 0; i < n_row; i += TILE_ROWS, y += TILE_ROWS * ldy, sum++)
-        for (int o = 0; o < n_out; o += 16) {
-            const size_t some = n_out - o < 16 ? (size_t)(n_out - o) : 16;
-            const __m512 add = bias ? ld(bias + o, 0, some) : _mm512_set1_ps(-0.0f); /* adding it changes nothing */
+/* The sums of 16 or 32 rows, from row i on. */
+RM_INLINE void tile_sums(const tile_target *t, const float sum[][2][16][16], int i, int rows, bool pairs) {
+    for (int end = least(i + rows, t->n_row); i < end; i += TILE_ROWS, sum++)
+        for (int o = 0; o < t->n_out; o += 16) {
+            const size_t some = t->n_out - o < 16 ? (size_t)(t->n_out - o) : 16;
+            const __m512 add = t->bias ? ld(t->bias + o, 0, some) : _mm512_set1_ps(-0.0f); /* adding it changes nothing */
             const float *from = sum[0][o / 16][0];
             _Alignas(64) float turned[16][16];
             if (!pairs) {
@@ -156,9 +154,26 @@ RM_INLINE void tile_sums(float *y, size_t ldy, const float sum[][2][16][16], int
                 for (int k = 0; k < 16; k++) _mm512_store_ps(turned[k], v[k]);
                 from = turned[0];
             }
-            for (int r = 0; r < TILE_ROWS && i + r < n_row; r++)
-                st(y + (size_t)r * ldy + o, _mm512_add_ps(_mm512_load_ps(from + 16 * r), add), 0, some);
+            for (int r = 0; r < TILE_ROWS && i + r < end; r++)
+                st(t->y + (size_t)(i + r) * t->ldy + o, _mm512_add_ps(_mm512_load_ps(from + 16 * r), add), 0, some);
         }
+}
+
+/* tile_steps for all rows, in blocks of 16 that are x_block elements apart, with weights that were made ready; `sum` is for all rows if something was summed
+ * before (more) or will be (no target), else for 32. lines: how many are to be fetched meanwhile. */
+RM_INLINE void tile_rows(float sum[][2][16][16], const tile_work *work, const uint16_t *x, size_t x_block, int n, bool more, bool pairs,
+                         const tile_target *to, fetch ahead, int lines) {
+    const tile_weights w = {(const uint8_t *)work->w, 64, sizeof work->w[0], sizeof work->w[0][0]};
+    const int times = n * ((to->n_row + 2 * TILE_ROWS - 1) / (2 * TILE_ROWS)), each = (lines + times - 1) / times;
+    const bool keep = more || !to->y;
+    for (int i = 0; i < to->n_row; i += 2 * TILE_ROWS, x += 2 * x_block, sum += keep ? 2 : 0) {
+        const bool two = i + TILE_ROWS < to->n_row;
+        if (two)
+            tile_steps(sum, x, x + x_block, w, n, more, true, pairs, &ahead, each);
+        else
+            tile_steps(sum, x, x, w, n, more, false, pairs, &ahead, each);
+        if (to->y) tile_sums(to, sum, i, 2 * TILE_ROWS, pairs);
+    }
 }
 
 /* ---- bf16 weights ----------------------------------------------------------------------------------------------------------------- */
@@ -258,7 +273,7 @@ RM_INLINE fetch to_fetch(const tile_source *w, int o, int s, int steps, bool pac
 RM_INLINE void tile_product(float *y, size_t ldy, const uint16_t *x, int n_row, const tile_source *w, const float *bias, bool packed) {
     _Alignas(64) tile_work work;
     const size_t x_block = rm_bf16_stride(w->n) * TILE_ROWS;
-    const int n_step = (int)((w->n + STEP - 1) / STEP), blocks = (n_row + TILE_ROWS - 1) / TILE_ROWS;
+    const int n_step = (int)((w->n + STEP - 1) / STEP);
     const int pieces = (n_step + DEPTH - 1) / DEPTH, depth = (n_step + pieces - 1) / pieces; /* nearly equal ones */
     const int lines = packed ? (int)((size_t)depth * rm_form_block_bytes(&rm_forms[w->form]) / 64) : 32 * depth;
     for (int o0 = 0; o0 < w->n_out; o0 += PASS_OUT) {
@@ -266,11 +281,12 @@ RM_INLINE void tile_product(float *y, size_t ldy, const uint16_t *x, int n_row, 
         for (int s = 0; s < n_step; s += depth) { /* rows of these steps are in the second cache for all outputs */
             const int steps = least(depth, n_step - s);
             for (int o = o0; o < o1; o += 32) {
-                float(*sum)[2][16][16] = work.sum[(o - o0) / 32];
+                const bool last = s + steps == n_step;
+                const tile_target to = {last ? y + o : NULL, ldy, bias ? bias + o : NULL, n_row, least(w->n_out - o, 32)};
                 fetch ahead = o + 32 < o1 ? to_fetch(w, o + 32, s, steps, packed) : to_fetch(w, o0, s + depth, steps, packed);
                 make_ready(&work, w, o, s, steps, packed);
-                tile_rows(sum, &work, x + (size_t)s * STEP * TILE_ROWS, x_block, blocks, steps, s > 0, packed, ahead, lines);
-                if (s + steps == n_step) tile_sums(y + o, ldy, sum, n_row, least(w->n_out - o, 32), bias ? bias + o : NULL, packed);
+                tile_rows(work.sum[pieces > 1 ? (o - o0) / 32 : 0], &work, x + (size_t)s * STEP * TILE_ROWS, x_block, steps, s > 0, packed, &to,
+                          ahead, lines);
             }
         }
     }
@@ -283,7 +299,7 @@ static void mul_bf16_once(float *y, size_t ldy, const uint16_t *x, int n_row, co
         const uint8_t *p = w->p + (size_t)o * w->bytes;
         fetch ahead = fetch_rows(p + 32 * w->bytes, INT_MAX, 0);
         tile_steps(sum, x, x, (tile_weights){p, w->bytes, 16 * w->bytes, 2 * STEP}, (int)(w->n / STEP), false, false, false, &ahead, 32);
-        tile_sums(y + o, ldy, sum, n_row, 32, bias ? bias + o : NULL, false);
+        tile_sums(&(tile_target){y + o, ldy, bias ? bias + o : NULL, n_row, 32}, sum, 0, TILE_ROWS, false);
     }
 }
 
