@@ -146,7 +146,7 @@ RM_INLINE void add_products(float *y, size_t ldy, const float w[TOGETHER][RM_KV_
 }
 
 static void attn_block_amx(const rm_attn *a) {
-    if (!a->scratch || !attn_fits_amx(a->d, a->half)) { /* steps of generation: few queries */
+    if (!a->prompt || !attn_fits_amx(a->d, a->half)) {
         op_attn_block(a);
         return;
     }

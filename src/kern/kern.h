@@ -33,9 +33,8 @@ typedef struct {
     float *o; /* [n_q] rows of d floats, ldo apart: sums of weighted values */
     size_t ldo;
     float *m, *l; /* [n_q] running maximum and sum of weights */
-    /* RM_KV_BLOCK (2 d + n_q) floats for many queries; or NULL. The last bits may depend on whether it is there: the caller gives it to rows of prompts, of
-     * which there are many, and not to steps. */
-    float *scratch;
+    float *scratch; /* RM_KV_BLOCK (2 d + n_q) floats, for many queries; may be NULL */
+    bool prompt; /* queries of prompts, of which there are many: a table may compute these in another way, with other last bits */
 } rm_attn;
 
 /* Attention backward for n_q queries and one block of keys and values (layout as in rm_attn). With the weights p = exp(scale q k - lse) of a query's

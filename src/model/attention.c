@@ -162,7 +162,8 @@ static void attend(const job *j, const task *k, int segment, part p, int thread)
         rm_attn a = {.d = c->d_head, .n_q = k->n, .scale = c->attn_scale, .half = j->m->kv_half, .k = block};
         a.v = block + d * RM_KV_BLOCK * (j->m->kv_half ? sizeof(uint16_t) : sizeof(float));
         a.q = j->q + k->at, a.ldq = d, a.from = from, a.to = to;
-        a.o = p.o, a.ldo = d, a.m = p.max, a.l = p.sum, a.scratch = j->m->exec->prompt ? j->scratch + (size_t)thread * kernel_floats(d) : NULL;
+        a.o = p.o, a.ldo = d, a.m = p.max, a.l = p.sum, a.scratch = j->scratch + (size_t)thread * kernel_floats(d);
+        a.prompt = j->m->exec->prompt;
         j->m->exec->kern->attn_block(&a);
     }
 }

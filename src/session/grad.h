@@ -15,7 +15,7 @@
  *   common prefix        a sequence can begin as a clone of an rm_seq: those positions cannot be popped (nothing before
  *                        the first slot is trained), and cost no memory but their cache
  *
- * Memory per pushed position: (n_layer + 1) rows of d_model; queries, keys, values and outputs of the attention layers, and from the
+ * Memory per pushed position: (n_layer + 1) rows of d_model; keys, values and outputs (in some families queries) of the attention layers, and from the
  * first pop on gradients of keys and values; of delta-rule layers a state for every 64 positions. Everything else is computed again, layer by
  * layer, in passes of bounded size. */
 #ifndef RM_SESSION_GRAD_H

@@ -16,7 +16,7 @@ typedef struct {
     rm_pool *pool;
     const rm_kern *kern;
     rm_scratch *scratch;
-    bool prompt; /* the rows of products are positions of prompts, see rm_matrix_mul; false unless someone sets it for a while */
+    bool prompt; /* the rows of products and attention are positions of prompts, see rm_matrix_mul; false unless someone sets it for a while */
     rm_profile *profile; /* NULL: nobody counts the time, see tensor/profile.h */
 } rm_exec;
 

@@ -206,14 +206,14 @@ static void product_chunk(void *ctx, int chunk, int thread) {
 
 /* Outputs per chunk: about 16 chunks a thread where the matrix is large enough, at least 16 KB of weights each. For many rows on tiles more outputs, if
  * that leaves 3 chunks a thread: the rows of a long sum do not fit in the second cache and come from the third once per chunk. */
-enum { TILE_ROWS = 64, TILE_OUTPUTS = 256 };
+enum { MANY_ROWS = 64, MANY_OUTPUTS = 256 };
 static int chunk_size(const product *p, const rm_part *part) {
     const rm_matrix *w = p->w;
     size_t unit = part->packed || part->kind == RM_PART_BF16 ? RM_GROUP : DEQUANT_ROWS, threads = (size_t)rm_pool_size(p->e->pool);
     size_t row_bytes = part->packed ? part->group_bytes / RM_GROUP : part->row_bytes;
     size_t per = most((size_t)w->n_out / (16 * threads), 16384 / (row_bytes ? row_bytes : 1));
     bool tiles = p->e->kern->q_mul_bf16 && (part->kind == RM_PART_BF16 || in_bf16(p, part));
-    if (tiles && p->n_row >= TILE_ROWS) per = most(per, (size_t)least(TILE_OUTPUTS, w->n_out / (3 * (int)threads)));
+    if (tiles && p->n_row >= MANY_ROWS) per = most(per, (size_t)least(MANY_OUTPUTS, w->n_out / (3 * (int)threads)));
     size_t units = (per + unit - 1) / unit;
     return (int)((units ? units : 1) * unit);
 }
