@@ -7,6 +7,7 @@
 #
 # llama.cpp comes from the source package of llama-cpp-python (the whole tree is inside) and is built once, outside this tree,
 # for this machine's processor: LLAMA_DIR (default: ~/.cache/rmas/llama.cpp). RMAS names the program (default: build/rmas).
+# What a processor without AVX-512 would do: another LLAMA_DIR with LLAMA_CMAKE=-DGGML_NATIVE=OFF (and -DGGML_AVX_VNNI=ON), and RMAS_ISA=avx2 (or avx-vnni).
 # Without -fno-dse gcc 12 drops the stores of its AMX tile configuration, and it stops with an illegal instruction.
 set -eu
 cd "$(dirname "$0")/.."
@@ -21,7 +22,7 @@ if [ ! -x "$LLAMA_DIR/build/bin/llama-batched-bench" ]; then
     tar xf "$(ls "$LLAMA_DIR"/llama_cpp_python-*.tar.gz | tail -n 1)" -C "$LLAMA_DIR"
     src=$(ls -d "$LLAMA_DIR"/llama_cpp_python-*/vendor/llama.cpp | tail -n 1)
     cmake -S "$src" -B "$LLAMA_DIR/build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DBUILD_SHARED_LIBS=OFF -DLLAMA_CURL=OFF \
-        -DCMAKE_CXX_FLAGS="-fno-tree-dse -fno-dse" -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_SERVER=OFF >"$LLAMA_DIR/cmake.log"
+        -DCMAKE_CXX_FLAGS="-fno-tree-dse -fno-dse" -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_SERVER=OFF ${LLAMA_CMAKE:-} >"$LLAMA_DIR/cmake.log"
     nice ninja -C "$LLAMA_DIR/build" -j2 llama-bench llama-batched-bench >"$LLAMA_DIR/build.log"
 fi
 bin=$LLAMA_DIR/build/bin

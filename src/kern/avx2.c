@@ -1,4 +1,4 @@
-/* The table for AVX2 with FMA and F16C. */
+/* The table for AVX2 with FMA and F16C. Compiled a second time with RM_VNNI for processors without AVX-512 that multiply 8-bit numbers all the same. */
 #include "kern/tables.h"
 #include "kern/vec_avx2.h"
 #include "kern/ops.h"
@@ -8,8 +8,13 @@
 #define OUTER_R 2
 #include "kern/gemm.h"
 #include "kern/attn.h"
-#define RM_OWN_TILE
-#include "kern/quant.h"
 #include "kern/avx2_quant.h"
 
-const rm_kern rm_kern_avx2 = {.name = "avx2", RM_OPS, RM_ATTN, RM_GEMM, .q_quant = op_q_quant, .q_expand = op_q_expand, .q_tile = q_tile_256};
+#define RM_AVX2                                                                                                                                      \
+    RM_OPS, RM_ATTN, RM_GEMM, .q_quant = q_quant_256, .q_expand = q_expand_256, .q_tile = q_tile_256, .q_rows = q_rows_256, .q_rows_max = 6
+
+#ifdef RM_VNNI
+const rm_kern rm_kern_avx_vnni = {.name = "avx-vnni", RM_AVX2};
+#else
+const rm_kern rm_kern_avx2 = {.name = "avx2", RM_AVX2};
+#endif

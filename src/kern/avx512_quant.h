@@ -1,23 +1,7 @@
 /* Quantised products with VNNI: 16 outputs x 4 inputs per instruction. Same order of float operations as quant.h. Each function is one
  * inline body whose constant arguments describe the form; the compiler makes a copy per form. */
 
-typedef struct {
-    int bits, high, sub;
-    bool min, super, table;
-} shape;
-/* The shapes of rm_forms: X(form, shape, shift of the offset). */
-#define RM_SHAPES(X)                                                                                                                                 \
-    X(RM_FORM_Q4_0, 4, 0, 32, false, false, false, 3)                                                                                                \
-    X(RM_FORM_Q4_1, 4, 0, 32, true, false, false, 0)                                                                                                 \
-    X(RM_FORM_Q5_0, 4, 1, 32, false, false, false, 4)                                                                                                \
-    X(RM_FORM_Q5_1, 4, 1, 32, true, false, false, 0)                                                                                                 \
-    X(RM_FORM_Q8_0, 8, 0, 32, false, false, false, 7)                                                                                                \
-    X(RM_FORM_IQ4_NL, 4, 0, 32, false, false, true, 7)                                                                                               \
-    X(RM_FORM_Q2_K, 4, 0, 16, true, true, false, 0)                                                                                                  \
-    X(RM_FORM_Q3_K, 4, 0, 16, false, true, false, 2)                                                                                                 \
-    X(RM_FORM_Q4_K, 4, 0, 32, true, true, false, 0)                                                                                                  \
-    X(RM_FORM_Q5_K, 4, 1, 32, true, true, false, 0)                                                                                                  \
-    X(RM_FORM_Q6_K, 4, 2, 16, false, true, false, 5)
+#include "kern/shapes.h"
 
 static void q_quant_512(uint8_t *tile, const float *x, size_t ldx, int n_row, size_t n) {
     const __m512i magnitude = _mm512_set1_epi32(0x7FFFFFFF);

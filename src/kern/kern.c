@@ -30,6 +30,12 @@ static bool has_avx2(void) {
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && all(b, 1u << 5);
 }
 
+static bool has_avx_vnni(void) {
+    uint32_t a, b, c, d;
+    if (!has_avx2() || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || a < 1) return false;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && all(a, 1u << 4);
+}
+
 static bool has_avx512(void) {
     uint32_t a, b, c, d;
     if (!has_avx2() || (xgetbv0() & 0xE6) != 0xE6 || !__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
@@ -62,11 +68,12 @@ static bool has_amx(void) {
 #endif
 
 const rm_kern *rm_kern_at(int i) {
-    const rm_kern *t[6];
+    const rm_kern *t[7];
     int n = 0;
     t[n++] = &rm_kern_portable;
 #if defined(__x86_64__)
     if (has_avx2()) t[n++] = &rm_kern_avx2;
+    if (has_avx_vnni()) t[n++] = &rm_kern_avx_vnni;
     if (has_avx512()) {
         if (has_gfni() && !is_intel()) t[n++] = &rm_kern_avx512_intel;
         t[n++] = &rm_kern_avx512;

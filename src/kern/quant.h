@@ -72,7 +72,6 @@ static void op_q_expand(uint8_t *q, float *s, const uint8_t *group, rm_form form
     }
 }
 
-#ifndef RM_OWN_TILE
 static void op_q_tile(const rm_qtile *t) {
     const rm_form_info *f = &rm_forms[t->form];
     int n_sub = 32 / f->sub;
@@ -107,7 +106,5 @@ static void op_q_tile(const rm_qtile *t) {
         for (int c = 0; c < 2; c++) v_store(t->y + (size_t)r * t->ldy + 16 * c, t->bias ? v_add(acc[c], v_load(t->bias + 16 * c)) : acc[c]);
     }
 }
-
-#endif
 
 #define RM_QUANT .q_quant = op_q_quant, .q_expand = op_q_expand, .q_tile = op_q_tile
