@@ -12,6 +12,7 @@ const rm_form_info rm_forms[RM_FORM_COUNT] = {
     [RM_FORM_Q4_K] = {.bits = 4, .sub = 32, .min = true, .super = true},
     [RM_FORM_Q5_K] = {.bits = 4, .high = 1, .sub = 32, .min = true, .super = true},
     [RM_FORM_Q6_K] = {.bits = 4, .high = 2, .shift = 5, .sub = 16, .super = true},
+    [RM_FORM_IQ4_XS] = {.bits = 4, .shift = 7, .sub = 32, .super = true, .table = true},
 };
 
 /* the values of IQ4_NL, + 128 */

@@ -30,6 +30,7 @@ typedef enum {
     RM_FORM_Q4_K,
     RM_FORM_Q5_K,
     RM_FORM_Q6_K,
+    RM_FORM_IQ4_XS,
     RM_FORM_COUNT
 } rm_form;
 

@@ -15,6 +15,7 @@
     X(RM_FORM_Q3_K, 4, 0, 16, false, true, false, 2)                                                                                                 \
     X(RM_FORM_Q4_K, 4, 0, 32, true, true, false, 0)                                                                                                  \
     X(RM_FORM_Q5_K, 4, 1, 32, true, true, false, 0)                                                                                                  \
-    X(RM_FORM_Q6_K, 4, 2, 16, false, true, false, 5)
+    X(RM_FORM_Q6_K, 4, 2, 16, false, true, false, 5)                                                                                                 \
+    X(RM_FORM_IQ4_XS, 4, 0, 32, false, true, true, 7)
 
 #endif

@@ -9,12 +9,12 @@
 #include "tensor/tensor.h"
 
 static const rm_dtype_info infos[RM_DTYPE_COUNT] = {
-    [RM_F32] = {"F32", 1, 4},       [RM_F16] = {"F16", 1, 2},       [RM_BF16] = {"BF16", 1, 2},     [RM_F64] = {"F64", 1, 8},
-    [RM_I8] = {"I8", 1, 1},         [RM_I16] = {"I16", 1, 2},       [RM_I32] = {"I32", 1, 4},       [RM_I64] = {"I64", 1, 8},
-    [RM_U8] = {"U8", 1, 1},         [RM_BOOL] = {"BOOL", 1, 1},     [RM_Q4_0] = {"Q4_0", 32, 18},   [RM_Q4_1] = {"Q4_1", 32, 20},
-    [RM_Q5_0] = {"Q5_0", 32, 22},   [RM_Q5_1] = {"Q5_1", 32, 24},   [RM_Q8_0] = {"Q8_0", 32, 34},   [RM_IQ4_NL] = {"IQ4_NL", 32, 18},
-    [RM_Q2_K] = {"Q2_K", 256, 84},  [RM_Q3_K] = {"Q3_K", 256, 110}, [RM_Q4_K] = {"Q4_K", 256, 144}, [RM_Q5_K] = {"Q5_K", 256, 176},
-    [RM_Q6_K] = {"Q6_K", 256, 210},
+    [RM_F32] = {"F32", 1, 4},       [RM_F16] = {"F16", 1, 2},           [RM_BF16] = {"BF16", 1, 2},     [RM_F64] = {"F64", 1, 8},
+    [RM_I8] = {"I8", 1, 1},         [RM_I16] = {"I16", 1, 2},           [RM_I32] = {"I32", 1, 4},       [RM_I64] = {"I64", 1, 8},
+    [RM_U8] = {"U8", 1, 1},         [RM_BOOL] = {"BOOL", 1, 1},         [RM_Q4_0] = {"Q4_0", 32, 18},   [RM_Q4_1] = {"Q4_1", 32, 20},
+    [RM_Q5_0] = {"Q5_0", 32, 22},   [RM_Q5_1] = {"Q5_1", 32, 24},       [RM_Q8_0] = {"Q8_0", 32, 34},   [RM_IQ4_NL] = {"IQ4_NL", 32, 18},
+    [RM_Q2_K] = {"Q2_K", 256, 84},  [RM_Q3_K] = {"Q3_K", 256, 110},     [RM_Q4_K] = {"Q4_K", 256, 144}, [RM_Q5_K] = {"Q5_K", 256, 176},
+    [RM_Q6_K] = {"Q6_K", 256, 210}, [RM_IQ4_XS] = {"IQ4_XS", 256, 136},
 };
 
 const rm_dtype_info *rm_dtype_get(rm_dtype t) {
@@ -149,14 +149,14 @@ static void block_q8_0(const uint8_t *b, float *y) {
     for (int j = 0; j < 32; j++) y[j] = (float)(int8_t)b[2 + j] * d;
 }
 
-static void block_iq4_nl(const uint8_t *b, float *y) {
+static void table_block(const uint8_t *q, float scale, float *y) {
     static const int8_t table[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
-    float d = half_at(b);
     for (int j = 0; j < 16; j++) {
-        y[j] = d * (float)table[b[2 + j] & 15];
-        y[j + 16] = d * (float)table[b[2 + j] >> 4];
+        y[j] = scale * (float)table[q[j] & 15];
+        y[j + 16] = scale * (float)table[q[j] >> 4];
     }
 }
+static void block_iq4_nl(const uint8_t *b, float *y) { table_block(b + 2, half_at(b), y); }
 
 /* ---- super-blocks of 256 -------------------------------------------------------------------------------------------- */
 
@@ -231,11 +231,20 @@ static void block_q6_k(const uint8_t *b, float *y) {
     }
 }
 
+/* Quants of IQ4_NL; the 6-bit scales have their low four bits in bytes 4 .. 7, the high two in 2 and 3. */
+static void block_iq4_xs(const uint8_t *b, float *y) {
+    float d = half_at(b);
+    for (int k = 0; k < 8; k++) {
+        int scale = (b[4 + k / 2] >> 4 * (k & 1) & 15) | (b[2 + k / 4] >> 2 * (k & 3) & 3) << 4;
+        table_block(b + 8 + 16 * k, d * (float)(scale - 32), y + 32 * k);
+    }
+}
+
 void rm_dequant(rm_dtype t, const void *src, float *dst, size_t n) {
     static void (*const block[RM_DTYPE_COUNT])(const uint8_t *, float *) = {
         [RM_Q4_0] = block_q4_0, [RM_Q4_1] = block_q4_1,     [RM_Q5_0] = block_q5_0, [RM_Q5_1] = block_q5_1,
         [RM_Q8_0] = block_q8_0, [RM_IQ4_NL] = block_iq4_nl, [RM_Q2_K] = block_q2_k, [RM_Q3_K] = block_q3_k,
-        [RM_Q4_K] = block_q4_k, [RM_Q5_K] = block_q5_k,     [RM_Q6_K] = block_q6_k,
+        [RM_Q4_K] = block_q4_k, [RM_Q5_K] = block_q5_k,     [RM_Q6_K] = block_q6_k, [RM_IQ4_XS] = block_iq4_xs,
     };
     const rm_dtype_info *info = rm_dtype_get(t);
     const uint8_t *p = src;

@@ -28,6 +28,7 @@ typedef enum {
     RM_Q4_K,
     RM_Q5_K,
     RM_Q6_K,
+    RM_IQ4_XS,
     RM_DTYPE_COUNT
 } rm_dtype;
 

@@ -15,6 +15,7 @@ bool rm_pack_form(rm_dtype t, rm_form *form) {
     case RM_Q4_K: *form = RM_FORM_Q4_K; return true;
     case RM_Q5_K: *form = RM_FORM_Q5_K; return true;
     case RM_Q6_K: *form = RM_FORM_Q6_K; return true;
+    case RM_IQ4_XS: *form = RM_FORM_IQ4_XS; return true;
     default: return false;
     }
 }
@@ -126,6 +127,16 @@ static void pack_q6k(const rm_form_info *f, uint8_t *group, const uint8_t *p, in
     }
 }
 
+static void pack_iq4xs(const rm_form_info *f, uint8_t *group, const uint8_t *p, int o, int b0) {
+    for (int h = 0; h < 8; h++) {
+        place d = block_place(f, group, b0 + h);
+        int scale = (p[4 + h / 2] >> 4 * (h & 1) & 15) | (p[2 + h / 4] >> 2 * (h & 3) & 3) << 4;
+        d.head[o] = u16(p);
+        d.scale[o] = (uint8_t)(scale - 32);
+        for (int t = 0; t < 4; t++) d.low[t * RM_GROUP + o] = u32(p + 8 + 16 * h + 4 * t);
+    }
+}
+
 /* Q2_K and Q3_K: 2-bit quants (and an inverted high bit) widened to 4 bits */
 static void pack_q23k(const rm_form_info *f, uint8_t *group, const uint8_t *p, int o, int b0) {
     bool q3 = !f->min;
@@ -169,6 +180,8 @@ void rm_pack_group(rm_form form, uint8_t *group, const uint8_t *rows, size_t row
             const uint8_t *p = rows + (size_t)o * row_bytes + (size_t)b / 8 * super_bytes;
             if (form == RM_FORM_Q6_K)
                 pack_q6k(f, group, p, o, b);
+            else if (form == RM_FORM_IQ4_XS)
+                pack_iq4xs(f, group, p, o, b);
             else if (form == RM_FORM_Q2_K || form == RM_FORM_Q3_K)
                 pack_q23k(f, group, p, o, b);
             else

@@ -269,8 +269,8 @@ static rmas_status read_metadata(reader *r, rm_gguf *g, uint64_t n) {
 static const struct {
     uint8_t id, dtype;
 } type_ids[] = {{0, RM_F32},   {1, RM_F16},   {2, RM_Q4_0},  {3, RM_Q4_1},  {6, RM_Q5_0},  {7, RM_Q5_1},    {8, RM_Q8_0},
-                {10, RM_Q2_K}, {11, RM_Q3_K}, {12, RM_Q4_K}, {13, RM_Q5_K}, {14, RM_Q6_K}, {20, RM_IQ4_NL}, {24, RM_I8},
-                {25, RM_I16},  {26, RM_I32},  {27, RM_I64},  {28, RM_F64},  {30, RM_BF16}};
+                {10, RM_Q2_K}, {11, RM_Q3_K}, {12, RM_Q4_K}, {13, RM_Q5_K}, {14, RM_Q6_K}, {20, RM_IQ4_NL}, {23, RM_IQ4_XS},
+                {24, RM_I8},   {25, RM_I16},  {26, RM_I32},  {27, RM_I64},  {28, RM_F64},  {30, RM_BF16}};
 
 static bool dtype_of(uint32_t id, rm_dtype *out) {
     for (size_t i = 0; i < RM_COUNT(type_ids); i++)
@@ -306,8 +306,9 @@ static rmas_status read_tensor(reader *r, rm_weights *w, uint64_t *offset) {
     }
     if (!take_u32(r, &type) || !take_u64(r, offset)) return cut(r);
     if (!dtype_of(type, &t.dtype))
-        return rm_fail(r->err, RMAS_E_UNSUPPORTED, "%s: %s: tensor type %d is not supported (F32, F16, BF16, Q4_0 to Q8_0, Q2_K to Q6_K, IQ4_NL are)",
-                       r->path, r->what, (int)type);
+        return rm_fail(r->err, RMAS_E_UNSUPPORTED,
+                       "%s: %s: tensor type %d is not supported (F32, F16, BF16, Q4_0 to Q8_0, Q2_K to Q6_K, IQ4_NL, IQ4_XS are)", r->path, r->what,
+                       (int)type);
     if (!rm_reader_size(t.dtype, t.dim, t.n_dim, &t.n_bytes))
         return rm_fail(r->err, RMAS_E_FORMAT, "%s: %s: rows of %lld elements of type %s, or the number of elements, are impossible", r->path, r->what,
                        (long long)(n_dim ? t.dim[n_dim - 1] : 1), rm_dtype_get(t.dtype)->name);

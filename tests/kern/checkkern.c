@@ -393,8 +393,8 @@ static void random_blocks(rm_dtype t, uint8_t *p, size_t n_row, size_t n_in) {
     }
 }
 
-static const rm_dtype TYPES[] = {RM_F32,  RM_F16,    RM_BF16, RM_Q4_0, RM_Q4_1, RM_Q5_0, RM_Q5_1,
-                                 RM_Q8_0, RM_IQ4_NL, RM_Q2_K, RM_Q3_K, RM_Q4_K, RM_Q5_K, RM_Q6_K};
+static const rm_dtype TYPES[] = {RM_F32,    RM_F16,  RM_BF16, RM_Q4_0, RM_Q4_1, RM_Q5_0, RM_Q5_1,  RM_Q8_0,
+                                 RM_IQ4_NL, RM_Q2_K, RM_Q3_K, RM_Q4_K, RM_Q5_K, RM_Q6_K, RM_IQ4_XS};
 static const int ROWS[] = {1, 2, 3, 4, 5, 6, 7, 16, 37};
 
 static void check_matrix(rm_exec *e, rm_dtype type, int n_out, int n_in, rm_precision precision) {

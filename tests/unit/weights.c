@@ -118,6 +118,22 @@ static void quantised_errors(void **state) {
     }
 }
 
+/* Blocks of every type beside the values that ggml gives them (ref/make_block_fixtures.py). */
+static void block_values(void **state) {
+    (void)state;
+    rm_weights *w = open_ok(RMAS_FIXTURES "/weights/blocks.gguf"), *values = open_ok(RMAS_FIXTURES "/weights/blocks.safetensors");
+    assert_int_equal(rm_weights_count(w), RM_DTYPE_COUNT - RM_Q4_0);
+    for (int i = 0; i < rm_weights_count(w); i++) {
+        const rm_tensor *t = rm_weights_at(w, i), *want = rm_weights_find(values, t->name);
+        float got[512];
+        assert_int_equal(rm_tensor_count(t), 512);
+        rm_dequant(t->dtype, t->data, got, 512);
+        if (!want || memcmp(got, want->data, sizeof got)) fail_msg("%s: not the values of ggml", t->name);
+    }
+    rm_weights_close(w);
+    rm_weights_close(values);
+}
+
 /* ---- files ---------------------------------------------------------------------------------------------------------- */
 
 static const float f32_data[6] = {0, 0.125f, 0.25f, 0.375f, 0.5f, 0.625f};
@@ -395,9 +411,9 @@ static void split_gguf(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(split_gguf),  cmocka_unit_test(halves),   cmocka_unit_test(quantised_errors),
-        cmocka_unit_test(round_trips), cmocka_unit_test(metadata), cmocka_unit_test(strided),
-        cmocka_unit_test(shards),      cmocka_unit_test(damaged),  cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(split_gguf),  cmocka_unit_test(halves),        cmocka_unit_test(quantised_errors), cmocka_unit_test(block_values),
+        cmocka_unit_test(round_trips), cmocka_unit_test(metadata),      cmocka_unit_test(strided),          cmocka_unit_test(shards),
+        cmocka_unit_test(damaged),     cmocka_unit_test(out_of_memory),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
