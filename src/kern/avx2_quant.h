@@ -177,7 +177,7 @@ RM_INLINE void product_body(const rm_qtile *t, int n_row, bool packed, int bits,
         RM_UNROLL for (int c = 0; c < 4; c++) f[r][c] = t->more ? _mm256_loadu_ps(t->y + (size_t)r * t->ldy + 8 * c) : _mm256_setzero_ps();
     }
     const int n_sub = 32 / sub, quants = packed ? (bits + high) * 128 : RM_EXPANDED_QUANTS;
-    const int scales = !packed ? 0 : RM_GROUP * (super ? n_sub : 2) * (min ? 2 : 1);
+    const int scales = !packed ? 0 : rm_scale_bytes(n_sub, min, super);
     const uint8_t *x = t->x, *q = t->q, *head = q;
     const float *s = t->s;
     const char *ahead = (const char *)t->ahead;

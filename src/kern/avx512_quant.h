@@ -130,7 +130,7 @@ RM_INLINE void product_body(const rm_qtile *t, int n_row, bool packed, int bits,
     __m512 f[RM_QROWS][2];
     tile_begin(f, t, n_row);
     const int n_sub = 32 / sub, quants = packed ? (bits + high) * 128 : RM_EXPANDED_QUANTS;
-    const int scales = !packed ? 0 : RM_GROUP * (super ? n_sub : 2) * (min ? 2 : 1);
+    const int scales = !packed ? 0 : rm_scale_bytes(n_sub, min, super);
     const uint8_t *x = t->x, *q = t->q, *head = q;
     const float *s = t->s;
     const char *ahead = (const char *)t->ahead;

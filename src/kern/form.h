@@ -46,9 +46,12 @@ extern const rm_form_info rm_forms[RM_FORM_COUNT];
 extern const uint8_t rm_iq4nl[16]; /* + 128 */
 
 static inline size_t rm_form_quant_bytes(const rm_form_info *f) { return (size_t)(f->bits + f->high) * RM_GROUP * RM_QBLOCK / 8; }
-static inline size_t rm_form_scale_bytes(const rm_form_info *f) { /* of a block */
-    return (size_t)RM_GROUP * (f->super ? 32u / f->sub : 2u) * (f->min ? 2 : 1);
+/* Scales of a block, filled up to 64 bytes; f16, or bytes (super). */
+static inline int rm_scale_bytes(int n_sub, bool min, bool super) {
+    int n = RM_GROUP * (super ? n_sub : 2) * (min ? 2 : 1);
+    return n < 64 ? 64 : n;
 }
+static inline size_t rm_form_scale_bytes(const rm_form_info *f) { return (size_t)rm_scale_bytes(32 / f->sub, f->min, f->super); }
 static inline size_t rm_form_head_bytes(const rm_form_info *f) { return f->super ? (size_t)RM_GROUP * 2 * (f->min ? 2 : 1) : 0; }
 static inline size_t rm_form_block_bytes(const rm_form_info *f) { return rm_form_quant_bytes(f) + rm_form_scale_bytes(f); }
 /* Offsets in a group: of the factors before block b's super-block; of block b; the size of a group of n_block blocks. */
