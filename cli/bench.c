@@ -251,7 +251,7 @@ int cmd_bench(int argc, char **argv) {
         {"link", RM_OPT_STRING, &o.link, NULL, "FILE", "link of the rollout test; default: an untrained one"},
         {"steps", RM_OPT_INT, &o.steps, NULL, "M", "latent steps of the rollout test (0: no such test)"},
         {"threads", RM_OPT_INT, &o.threads, NULL, "N", "threads; 0: all processors"},
-        {"isa", RM_OPT_STRING, &o.isa, NULL, "NAME", "instruction set: portable, avx2, avx-vnni, avx512, avx512-intel, amx, neon"},
+        {"isa", RM_OPT_STRING, &o.isa, NULL, "NAME", "instruction set: portable, avx2, avx-vnni, avx512, avx512-intel, amx, neon, neon-dot"},
         {"dtype", RM_OPT_STRING, &o.dtype, NULL, "NAME", "native (default) or f32"},
         {"repeat", RM_OPT_INT, &o.repeat, NULL, "N", "measured runs per test (5)"},
         {"cpu_time", RM_OPT_FLAG, &o.cpu_time, NULL, NULL, "with --threads 1: count processor time, for busy machines"},

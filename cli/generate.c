@@ -262,7 +262,7 @@ int cmd_generate(int argc, char **argv) {
         {"ignore_eos", RM_OPT_FLAG, &o.ignore_eos, NULL, NULL, "go on after the end token"},
         {"special", RM_OPT_FLAG, &o.special, NULL, NULL, "print special tokens too"},
         {"threads", RM_OPT_INT, &o.threads, NULL, "N", "threads; 0: all processors"},
-        {"isa", RM_OPT_STRING, &o.isa, NULL, "NAME", "instruction set: portable, avx2, avx-vnni, avx512, avx512-intel, amx, neon"},
+        {"isa", RM_OPT_STRING, &o.isa, NULL, "NAME", "instruction set: portable, avx2, avx-vnni, avx512, avx512-intel, amx, neon, neon-dot"},
         {"dtype", RM_OPT_STRING, &o.dtype, NULL, "NAME", "native: fast; f32: exact"},
         {"quiet", RM_OPT_FLAG, &o.quiet, NULL, NULL, "no line about speed"},
         {0},

@@ -39,7 +39,7 @@ typedef struct {
     { "o", RM_OPT_STRING, &(o).out, NULL, "FILE", "output arrays (safetensors)" }
 #define RM_PROBE_ENGINE(o)                                                                                                                           \
     {"threads", RM_OPT_INT, &(o).threads, NULL, "N", "threads; 0: all processors"},                                                                  \
-        {"isa", RM_OPT_STRING, &(o).isa, NULL, "NAME", "instruction set: portable, avx2, avx-vnni, avx512, avx512-intel, amx, neon"}, {              \
+        {"isa", RM_OPT_STRING, &(o).isa, NULL, "NAME", "instruction set: portable, avx2, avx-vnni, avx512, avx512-intel, amx, neon, neon-dot"}, {    \
         "dtype", RM_OPT_STRING, &(o).dtype, NULL, "NAME", "f32: exact; native: as a run computes"                                                    \
     }
 

@@ -69,7 +69,7 @@ int rm_run_parse(int argc, char **argv, rm_run_flags *f, const rm_opt *own, cons
         FLAG("resume", resume, "go on with the results file that is there"),
         STR("dtype", dtype, "f32|native", "f32: all arithmetic in float32; native: as stored"),
         INT("threads", threads, NULL, "N", "0: all processors"),
-        STR("isa", isa, "NAME", "instruction set: portable, avx2, avx-vnni, avx512, avx512-intel, amx, neon"),
+        STR("isa", isa, "NAME", "instruction set: portable, avx2, avx-vnni, avx512, avx512-intel, amx, neon, neon-dot"),
         STR("device", device, "NAME", "accepted: there is only the CPU"),
         STR("trust_remote_code", trust, "0|1", "accepted: no code of models is ever run"),
         FLAG("quiet", quiet, "no progress"),

@@ -45,6 +45,7 @@ typedef struct {
 extern const rm_form_info rm_forms[RM_FORM_COUNT];
 extern const uint8_t rm_iq4nl[16]; /* + 128 */
 
+static inline int rm_form_width(const rm_form_info *f) { return f->table ? 8 : f->bits + f->high; } /* bits of an expanded quant */
 static inline size_t rm_form_quant_bytes(const rm_form_info *f) { return (size_t)(f->bits + f->high) * RM_GROUP * RM_QBLOCK / 8; }
 /* Scales of a block, filled up to 64 bytes; f16, or bytes (super). */
 static inline int rm_scale_bytes(int n_sub, bool min, bool super) {

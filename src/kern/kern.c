@@ -6,6 +6,9 @@
 
 #include "kern/tables.h"
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
 #if defined(__x86_64__)
 #include <cpuid.h>
 #ifdef __linux__
@@ -67,6 +70,16 @@ static bool has_amx(void) {
 }
 #endif
 
+#if defined(__aarch64__)
+static bool has_dot_products(void) {
+#ifdef __linux__
+    return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+#else
+    return false;
+#endif
+}
+#endif
+
 const rm_kern *rm_kern_at(int i) {
     const rm_kern *t[7];
     int n = 0;
@@ -82,6 +95,7 @@ const rm_kern *rm_kern_at(int i) {
     }
 #elif defined(__aarch64__)
     t[n++] = &rm_kern_neon;
+    if (has_dot_products()) t[n++] = &rm_kern_neon_dot;
 #endif
     return i >= 0 && i < n ? t[i] : NULL;
 }

@@ -160,7 +160,7 @@ struct rm_kern {
 };
 
 /* name: NULL for the best table that this CPU and operating system can run (or the one that the environment variable RMAS_ISA
- * names), else "portable", "avx2", "avx-vnni", "avx512", "avx512-intel", "amx" or "neon". Fails if the CPU cannot run it. */
+ * names), else "portable", "avx2", "avx-vnni", "avx512", "avx512-intel", "amx", "neon" or "neon-dot". Fails if the CPU cannot run it. */
 rmas_status rm_kern_get(const rm_kern **out, const char *name, rmas_error *err);
 /* All tables that this CPU can run, for tests: number i, NULL past the last. */
 const rm_kern *rm_kern_at(int i);

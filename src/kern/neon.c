@@ -1,4 +1,4 @@
-/* The table for aarch64 (NEON with half-precision conversions). */
+/* The tables for aarch64 (NEON with half-precision conversions). Compiled a second time for processors with dot products of 8 bits. */
 #include "kern/tables.h"
 #include "kern/vec_neon.h"
 #include "kern/ops.h"
@@ -8,6 +8,13 @@
 #define OUTER_R 2
 #include "kern/gemm.h"
 #include "kern/attn.h"
-#include "kern/quant.h"
+#include "kern/neon_quant.h"
+#include "kern/quant_act.h"
 
-const rm_kern rm_kern_neon = {.name = "neon", RM_OPS, RM_ATTN, RM_GEMM, RM_QUANT};
+#define RM_NEON RM_OPS, RM_ATTN, RM_GEMM, .q_quant = op_q_quant, .q_expand = q_expand_vec, .q_tile = q_tile_vec, .q_rows = q_rows_vec, .q_rows_max = 6
+
+#ifdef __ARM_FEATURE_DOTPROD
+const rm_kern rm_kern_neon_dot = {.name = "neon-dot", RM_NEON};
+#else
+const rm_kern rm_kern_neon = {.name = "neon", RM_NEON};
+#endif

@@ -20,7 +20,7 @@ typedef struct {
     rm_profile *profile; /* NULL: nobody counts the time, see tensor/profile.h */
 } rm_exec;
 
-/* isa: NULL for the best that this CPU has (or RMAS_ISA names), else "portable", "avx2", "avx-vnni", "avx512", "avx512-intel", "amx", "neon". n_thread <= 0: all processors. */
+/* isa: NULL for the best that this CPU has (or RMAS_ISA names), else "portable", "avx2", "avx-vnni", "avx512", "avx512-intel", "amx", "neon", "neon-dot". n_thread <= 0: all processors. */
 rmas_status rm_exec_new(rm_exec **out, int n_thread, const char *isa, rmas_error *err);
 void rm_exec_free(rm_exec *e);
 const char *rm_exec_isa(const rm_exec *e); /* name of the kernel table: "avx512" ... */

@@ -1,0 +1,33 @@
+/* Activations in 8 bits (form.h), in plain C. */
+
+static void op_q_quant(uint8_t *tile, const float *x, size_t ldx, int n_row, size_t n) {
+    for (size_t b = 0; b < n / RM_QBLOCK; b++, tile += n_row * RM_QX_ROW) {
+        for (int r = 0; r < n_row; r++) {
+            const float *p = x + (size_t)r * ldx + b * RM_QBLOCK;
+            int8_t *q = (int8_t *)tile + r * RM_QBLOCK;
+            uint32_t top = 0; /* the largest magnitude, as bits: NaN is larger than anything and makes the row NaN */
+            for (int i = 0; i < RM_QBLOCK; i++) {
+                uint32_t u;
+                memcpy(&u, p + i, 4);
+                u &= 0x7FFFFFFF;
+                if (u > top) top = u;
+            }
+            float amax;
+            memcpy(&amax, &top, 4);
+            float d = amax / 127.0f, inv = amax > 0.0f && amax < INFINITY ? 127.0f / amax : 0.0f;
+            if (!(inv < INFINITY)) d = inv = 0.0f; /* below 1e-36: nothing */
+            int32_t sum[2] = {0, 0};
+            for (int i = 0; i < RM_QBLOCK; i++) {
+                float v = amax < INFINITY ? p[i] * inv : 0.0f;
+                q[i] = (int8_t)(int32_t)((v + 12582912.0f) - 12582912.0f);
+                sum[i / 16] += q[i];
+            }
+            uint8_t *meta = tile + n_row * RM_QBLOCK + r * 4;
+            float dsum = d * (float)(sum[0] + sum[1]);
+            int32_t neg[3] = {-(sum[0] + sum[1]), -sum[0], -sum[1]};
+            memcpy(meta, &d, 4);
+            memcpy(meta + n_row * 4, &dsum, 4);
+            for (int k = 0; k < 3; k++) memcpy(meta + (2 + k) * n_row * 4, &neg[k], 4);
+        }
+    }
+}
