@@ -45,5 +45,5 @@ INI
 [ -f "$build/build.ninja" ] || meson setup "$build" --cross-file "$root/cross.ini" --buildtype=release -Dwerror=true
 ninja -C "$build" -j2
 export QEMU_LD_PREFIX="$root"
-qemu-aarch64 -L "$root" "$build/tests/test_checkkern" # portable and neon
+qemu-aarch64 -L "$root" "$build/tests/test_checkkern" # portable, neon and neon-dot
 meson test -C "$build" --timeout-multiplier 20 --no-rebuild

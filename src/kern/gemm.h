@@ -3,8 +3,10 @@
 
 #ifdef __clang__
 #define RM_UNROLL _Pragma("unroll")
+#define RM_NO_UNROLL _Pragma("nounroll")
 #else
 #define RM_UNROLL _Pragma("GCC unroll 16")
+#define RM_NO_UNROLL _Pragma("GCC unroll 1")
 #endif
 #define RM_INLINE static inline __attribute__((always_inline))
 

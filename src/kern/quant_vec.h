@@ -107,16 +107,22 @@ RM_INLINE void q_sums(qs a[][Q_TOGETHER], const uint8_t *x, const uint8_t *neg, 
 }
 #endif
 
+/* Scale number k of part c: of packed weights as block_scale gives it, else of s, where minima are negative. */
+RM_INLINE qf part_scale(const q_weights *w, const uint8_t *head, const float *s, int k, int c, bool min, bool super) {
+    if (!w->packed) return qf_load(s + k * RM_GROUP + Q_LANES * c);
+    return block_scale(w->q + (w->bits + w->high) * 128, head, k, c, min, super);
+}
+
 /* One block of the parts c .. c + Q_TOGETHER for all rows. */
 RM_INLINE void block_sums(qf f[][Q_PARTS], const uint8_t *x, int n_row, const q_weights *w, const float *s, const uint8_t *head, int c, int n_sub,
                           bool min, bool super) {
-    const uint8_t *meta = x + n_row * RM_QBLOCK, *scales = w->q + (w->bits + w->high) * 128;
+    const uint8_t *meta = x + n_row * RM_QBLOCK;
+    const bool subtract = w->packed && super;
     RM_UNROLL for (int h = 0; h < n_sub; h++) {
         qs a[RM_QROWS][Q_TOGETHER];
         qf d[Q_TOGETHER];
         q_sums(a, x, meta + (2 + (n_sub == 2 ? 1 + h : 0)) * n_row * 4, n_row, w, c, h * 4, 8 / n_sub);
-        RM_UNROLL for (int t = 0; t < Q_TOGETHER; t++)
-            d[t] = w->packed ? block_scale(scales, head, h, c + t, false, super) : qf_load(s + h * RM_GROUP + Q_LANES * (c + t));
+        RM_UNROLL for (int t = 0; t < Q_TOGETHER; t++) d[t] = part_scale(w, head, s, h, c + t, false, super);
         RM_UNROLL for (int r = 0; r < n_row; r++) {
             const qf dx = qf_spread(meta + r * 4);
             RM_UNROLL for (int t = 0; t < Q_TOGETHER; t++) f[r][c + t] = qf_fma(qf_of(a[r][t]), qf_mul(d[t], dx), f[r][c + t]);
@@ -124,17 +130,15 @@ RM_INLINE void block_sums(qf f[][Q_PARTS], const uint8_t *x, int n_row, const q_
     }
     RM_UNROLL for (int h = 0; min && h < n_sub; h++) {
         qf m[Q_TOGETHER];
-        RM_UNROLL for (int t = 0; t < Q_TOGETHER; t++)
-            m[t] = w->packed ? block_scale(scales, head, n_sub + h, c + t, true, super) : qf_load(s + (n_sub + h) * RM_GROUP + Q_LANES * (c + t));
+        RM_UNROLL for (int t = 0; t < Q_TOGETHER; t++) m[t] = part_scale(w, head, s, n_sub + h, c + t, true, super);
         RM_UNROLL for (int r = 0; r < n_row; r++) {
-            qf sx = qf_spread(meta + n_row * 4 + r * 4);
+            qf sx = qf_spread(meta + n_row * 4 + r * 4), *y = f[r] + c;
             if (n_sub == 2) {
                 int32_t neg;
                 memcpy(&neg, meta + (3 + h) * n_row * 4 + r * 4, sizeof neg);
                 sx = qf_mul(qf_spread(meta + r * 4), qf_set((float)-neg));
             }
-            RM_UNROLL for (int t = 0; t < Q_TOGETHER; t++)
-                f[r][c + t] = w->packed && super ? qf_fnma(m[t], sx, f[r][c + t]) : qf_fma(m[t], sx, f[r][c + t]);
+            RM_UNROLL for (int t = 0; t < Q_TOGETHER; t++) y[t] = subtract ? qf_fnma(m[t], sx, y[t]) : qf_fma(m[t], sx, y[t]);
         }
     }
 }
@@ -161,7 +165,7 @@ RM_INLINE void product_body(const rm_qtile *t, int n_row, bool packed, int bits,
         if (Q_TOGETHER == Q_PARTS || n_row <= 2) { /* the sums stay in registers */
             RM_UNROLL for (int c = 0; c < Q_PARTS; c += Q_TOGETHER) block_sums(f, x, n_row, &w, s, head, c, n_sub, min, super);
         } else {
-            _Pragma("GCC unroll 1") for (int c = 0; c < Q_PARTS; c += Q_TOGETHER) {
+            RM_NO_UNROLL for (int c = 0; c < Q_PARTS; c += Q_TOGETHER) {
                 __asm__("" : "+r"(x)); /* else all activations are spread over vectors in memory first */
                 block_sums(f, x, n_row, &w, s, head, c, n_sub, min, super);
             }
