@@ -46,6 +46,7 @@ typedef struct q_weights q_weights;
 RM_INLINE void q_sums(qs a[][Q_TOGETHER], const uint8_t *x, const uint8_t *neg, int n_row, const q_weights *w, int c, int s, int n);
 #endif
 
+#include "kern/quant_act.h"
 #include "kern/quant_vec.h"
 
 #ifdef RM_OWN_SUMS
@@ -71,7 +72,7 @@ RM_INLINE void q_sums(qs a[][Q_TOGETHER], const uint8_t *x, const uint8_t *neg, 
 
 /* ---- activations ---------------------------------------------------------------------------------------------------------------- */
 
-RM_INLINE int32_t sum_8(__m128i v) { /* of 4 numbers of 32 bits */
+RM_INLINE int32_t sum_4(__m128i v) { /* of 4 numbers of 32 bits */
     v = _mm_add_epi32(v, _mm_shuffle_epi32(v, 0x4E));
     return _mm_cvtsi128_si32(_mm_add_epi32(v, _mm_shuffle_epi32(v, 0xB1)));
 }
@@ -90,24 +91,18 @@ static void q_quant_256(uint8_t *tile, const float *x, size_t ldx, int n_row, si
             top = _mm_max_epu32(top, _mm_shuffle_epi32(top, 0x4E));
             top = _mm_max_epu32(top, _mm_shuffle_epi32(top, 0xB1));
             float amax = _mm_cvtss_f32(_mm_castsi128_ps(top));
-            float d = amax / 127.0f, inv = amax > 0.0f && amax < INFINITY ? 127.0f / amax : 0.0f;
-            if (!(inv < INFINITY)) d = inv = 0.0f; /* below 1e-36: nothing */
+            const act_step step = act_step_of(amax);
             for (int k = 0; k < 4; k++) {
                 __m256 f = amax < INFINITY ? _mm256_castsi256_ps(v[k]) : _mm256_setzero_ps();
-                v[k] = _mm256_cvtps_epi32(_mm256_mul_ps(f, _mm256_set1_ps(inv)));
+                v[k] = _mm256_cvtps_epi32(_mm256_mul_ps(f, _mm256_set1_ps(step.inv)));
             }
             __m256i first = _mm256_add_epi32(v[0], v[1]), second = _mm256_add_epi32(v[2], v[3]);
-            int32_t sum[2] = {sum_8(_mm_add_epi32(_mm256_castsi256_si128(first), _mm256_extracti128_si256(first, 1))),
-                              sum_8(_mm_add_epi32(_mm256_castsi256_si128(second), _mm256_extracti128_si256(second, 1)))};
+            int32_t sum[2] = {sum_4(_mm_add_epi32(_mm256_castsi256_si128(first), _mm256_extracti128_si256(first, 1))),
+                              sum_4(_mm_add_epi32(_mm256_castsi256_si128(second), _mm256_extracti128_si256(second, 1)))};
             __m256i q = _mm256_packs_epi16(_mm256_packs_epi32(v[0], v[1]), _mm256_packs_epi32(v[2], v[3]));
             q = _mm256_permutevar8x32_epi32(q, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
             _mm256_storeu_si256((void *)(tile + r * RM_QBLOCK), q);
-            uint8_t *meta = tile + n_row * RM_QBLOCK + r * 4;
-            float dsum = d * (float)(sum[0] + sum[1]);
-            int32_t neg[3] = {-(sum[0] + sum[1]), -sum[0], -sum[1]};
-            memcpy(meta, &d, 4);
-            memcpy(meta + n_row * 4, &dsum, 4);
-            for (int k = 0; k < 3; k++) memcpy(meta + (2 + k) * n_row * 4, &neg[k], 4);
+            act_meta(tile, n_row, r, step.d, sum);
         }
     }
 }

@@ -42,6 +42,7 @@ RM_INLINE qf qf_mul(qf a, qf b) { return _mm512_mul_ps(a, b); }
 RM_INLINE qf qf_fma(qf a, qf b, qf c) { return _mm512_fmadd_ps(a, b, c); }
 RM_INLINE qf qf_fnma(qf a, qf b, qf c) { return _mm512_fnmadd_ps(a, b, c); }
 
+#include "kern/quant_act.h"
 #include "kern/quant_vec.h"
 
 /* ---- activations ----------------------------------------------------------------------------------------------------------------- */
@@ -57,22 +58,17 @@ static void q_quant_512(uint8_t *tile, const float *x, size_t ldx, int n_row, si
             uint32_t top = _mm512_reduce_max_epu32(m);
             float amax;
             memcpy(&amax, &top, 4);
-            float d = amax / 127.0f, inv = amax > 0.0f && amax < INFINITY ? 127.0f / amax : 0.0f;
-            if (!(inv < INFINITY)) d = inv = 0.0f;
+            const act_step step = act_step_of(amax);
             __mmask16 finite = amax < INFINITY ? 0xFFFF : 0;
             __m128i half[2];
-            for (int h = 0; h < 2; h++) half[h] = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_maskz_mul_ps(finite, v[h], _mm512_set1_ps(inv))));
+            for (int h = 0; h < 2; h++)
+                half[h] = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(_mm512_maskz_mul_ps(finite, v[h], _mm512_set1_ps(step.inv))));
             __m256i q = _mm256_set_m128i(half[1], half[0]), s = _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), q);
             _mm256_storeu_si256((void *)(tile + r * RM_QBLOCK), q);
             s = _mm256_add_epi32(s, _mm256_shuffle_epi32(s, 0x4E)); /* within each half */
             s = _mm256_add_epi32(s, _mm256_shuffle_epi32(s, 0xB1));
             int32_t sum[2] = {_mm256_extract_epi32(s, 0), _mm256_extract_epi32(s, 4)};
-            uint8_t *meta = tile + n_row * RM_QBLOCK + r * 4;
-            float dsum = d * (float)(sum[0] + sum[1]);
-            int32_t neg[3] = {-(sum[0] + sum[1]), -sum[0], -sum[1]};
-            memcpy(meta, &d, 4);
-            memcpy(meta + n_row * 4, &dsum, 4);
-            for (int k = 0; k < 3; k++) memcpy(meta + (2 + k) * n_row * 4, &neg[k], 4);
+            act_meta(tile, n_row, r, step.d, sum);
         }
     }
 }

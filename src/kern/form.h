@@ -8,7 +8,7 @@
  *   scales        f16[32] (+ minima f16[32]); "super" forms: one byte per scale and output: 32 (sub 32) or 2 x 32 (sub 16), then the
  *                 same for the minima; the f16 factors d[32] (and dmin[32]) stand before every 8 blocks
  * This order is what one dot-product instruction of 16 lanes x 4 bytes wants; values are kept without loss, so that a row can be
- * read back as it was. All parts are multiples of 64 bytes. */
+ * read back as it was. All parts are multiples of 64 bytes (scales are filled up). */
 #ifndef RM_KERN_FORM_H
 #define RM_KERN_FORM_H
 
