@@ -66,7 +66,7 @@ int probe_grad(int argc, char **argv) {
     rmas_error err = {0};
     rm_tape *t = NULL;
     rmas_status st = n_word == 1 ? rm_probe_model_open(&p, argv[1], &err) : rm_fail(&err, RMAS_E_ARG, "needs one model");
-    if (st == RMAS_OK) st = rm_tape_new(&t, p.model, &err);
+    if (st == RMAS_OK) st = rm_tape_new(&t, p.model, false, &err);
     if (st == RMAS_OK) st = gradient(&p, t, &err);
     rm_tape_free(t);
     return rm_probe_model_close(&p, argv[0], st, &err);

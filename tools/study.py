@@ -26,6 +26,10 @@ ARMS = {  # how outer links are trained
     "rmas": ["--recipe", "rmas"],
     "rmas-aligned": ["--recipe", "rmas", "--init", "aligned"],
     "reference-aligned": ["--recipe", "reference", "--init", "aligned"],
+    # one switch of the default each
+    "reference-latents": ["--recipe", "reference", "--latents", "rollout", "--feedback", "gold"],
+    "reference-feedback": ["--recipe", "reference", "--feedback", "rollout"],
+    "reference-rounds": ["--recipe", "reference", "--supervise_final_only", "0"],
 }
 
 

@@ -50,7 +50,7 @@ RM_INLINE void bf16_strip(float *y, size_t ldy, const uint16_t *x, size_t ldx, c
 
 static void bf16_rows_512(uint16_t *y, const float *x, size_t ldx, int n_row, size_t n, bool pairs) {
     (void)pairs;
-    for (int i = 0; i < n_row; i++) to_bf16_512(y + (size_t)i * rm_bf16_stride(n), x + (size_t)i * ldx, n);
+    for (int i = 0; i < n_row; i++) op_to_bf16(y + (size_t)i * rm_bf16_stride(n), x + (size_t)i * ldx, n);
 }
 
 static void mul_bf16_512(float *y, size_t ldy, const uint16_t *x, int n_row, const void *weights, size_t ldw, int n_out, size_t n,

@@ -109,15 +109,6 @@ static void q_pairs_512(uint16_t *panel, const uint8_t *group, size_t group_byte
     panel_of(panel, group, group_bytes, n_group, form, b, n_block, true);
 }
 
-static void to_bf16_512(uint16_t *y, const float *x, size_t n) {
-    size_t i = 0;
-    for (; i + 16 <= n; i += 16) _mm256_storeu_si256((void *)(y + i), (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(x + i)));
-    if (i < n) {
-        __mmask16 m = v_first(n - i);
-        _mm256_mask_storeu_epi16(y + i, m, (__m256i)_mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(m, x + i)));
-    }
-}
-
 static void bf16_pairs_512(uint16_t *panel, const void *w, size_t ldw, int n_out, size_t n) {
     const uint8_t *p = w;
     memset(panel + (n_out + 1) / 2 * PAIRS_LINE, 0, (size_t)((n_out + 31) / 32 * 16 - (n_out + 1) / 2) * PAIRS_LINE * sizeof *panel);

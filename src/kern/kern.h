@@ -122,6 +122,7 @@ struct rm_kern {
     void (*attn_finish)(float *o, size_t ldo, const float *l, int n_q, int d); /* o /= l */
     void (*delta_rule)(const rm_delta *a);
     void (*to_half)(uint16_t *y, const float *x, size_t n); /* IEEE half, round to nearest even; for caches */
+    void (*to_bf16)(uint16_t *y, const float *x, size_t n); /* round to nearest even; numbers below 2^-126 may become 0 */
 
     /* ---- pieces of matrix products, for src/tensor ---------------------------------------------------------------------- */
     /* y[i][o] = x[i] w[o] + bias[o], rows of n; weights row-major, ldw bytes apart, unaligned; products and sums in float32. */
@@ -139,9 +140,8 @@ struct rm_kern {
     void (*q_columns)(float *panel, const uint8_t *group, size_t group_bytes, int n_group, rm_form form, int b, int n_block);
     /* mul_columns in bf16 with float32 sums; NULL if mul_bf16 is, or else at will. A panel holds weights of RM_PANEL columns as pairs
      * of outputs, 64-byte aligned: [n_pair][RM_PANEL][2], with zeros up to whole groups (16 pairs). bf16_pairs: from rows of n <= RM_PANEL columns.
-     * q_pairs: from packed groups, 16 pairs each, blocks b .. b + n_block <= b + 2. mul_pairs: rows of dy are from to_bf16 (round to nearest even),
-     * with zeros up to whole groups. */
-    void (*to_bf16)(uint16_t *y, const float *x, size_t n);
+     * q_pairs: from packed groups, 16 pairs each, blocks b .. b + n_block <= b + 2. mul_pairs: rows of dy are from to_bf16, with zeros up
+     * to whole groups. */
     void (*bf16_pairs)(uint16_t *panel, const void *w, size_t ldw, int n_out, size_t n);
     void (*q_pairs)(uint16_t *panel, const uint8_t *group, size_t group_bytes, int n_group, rm_form form, int b, int n_block);
     void (*mul_pairs)(float *dx, size_t lddx, const uint16_t *dy, size_t lddy, int n_row, const uint16_t *panel, int n_pair, size_t n);

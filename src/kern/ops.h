@@ -201,6 +201,15 @@ static void op_to_half(uint16_t *y, const float *x, size_t n) {
     }
 }
 
+static void op_to_bf16(uint16_t *y, const float *x, size_t n) {
+    FOR_VECTORS(i, n) {
+        if (n - i >= 16)
+            v_store_bf16(y + i, v_load(x + i));
+        else
+            v_store_bf16_n(y + i, v_load_n(x + i, n - i), n - i);
+    }
+}
+
 /* ---- the gated delta rule: columns of the state are independent; a slice of columns stays in the cache over all tokens ---- */
 
 static inline __attribute__((always_inline)) void delta_slice(const rm_delta *a, size_t c, size_t n, int nv) {
@@ -240,4 +249,4 @@ static void op_delta_rule(const rm_delta *a) {
     .layer_norm = op_layer_norm, .l2_norm = op_l2_norm, .exp = op_exp, .sigmoid = op_sigmoid, .silu = op_silu, .gelu = op_gelu,                      \
     .silu_mul = op_silu_mul, .gelu_tanh_mul = op_gelu_tanh_mul, .silu_mul_back = op_silu_mul_back, .gelu_tanh_mul_back = op_gelu_tanh_mul_back,      \
     .sigmoid_mul = op_sigmoid_mul, .softmax = op_softmax, .rope = op_rope, .conv4_silu = op_conv4_silu, .attn_finish = op_attn_finish,               \
-    .delta_rule = op_delta_rule, .to_half = op_to_half
+    .delta_rule = op_delta_rule, .to_half = op_to_half, .to_bf16 = op_to_bf16

@@ -101,5 +101,20 @@ static inline vf v_load_bf16_n(const uint16_t *p, size_t n) {
     memcpy(t, p, n * sizeof *t);
     return v_load_bf16(t);
 }
+/* Rounded to the nearest even; what is no number stays so. */
+static inline __m256i v_bf16_bits(__m256 x) {
+    const __m256i u = _mm256_castps_si256(x), odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
+    const __m256i round = _mm256_add_epi32(u, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF)));
+    const __m256i nan = _mm256_or_si256(u, _mm256_set1_epi32(0x400000));
+    return _mm256_srli_epi32(_mm256_blendv_epi8(round, nan, _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q))), 16);
+}
+static inline void v_store_bf16(uint16_t *p, vf x) {
+    _mm256_storeu_si256((void *)p, _mm256_permute4x64_epi64(_mm256_packus_epi32(v_bf16_bits(x.lo), v_bf16_bits(x.hi)), 0xD8));
+}
+static inline void v_store_bf16_n(uint16_t *p, vf x, size_t n) {
+    uint16_t t[16];
+    v_store_bf16(t, x);
+    memcpy(p, t, n * sizeof *t);
+}
 
 #endif

@@ -60,6 +60,9 @@ static inline vf v_widen(__m256i h) { return _mm512_castsi512_ps(_mm512_slli_epi
 static inline vf v_load_bf16(const uint16_t *p) { return v_widen(_mm256_loadu_si256((const void *)p)); }
 static inline vf v_load_bf16_n(const uint16_t *p, size_t n) { return v_widen(_mm256_maskz_loadu_epi16(v_first(n), p)); }
 
+static inline void v_store_bf16(uint16_t *p, vf x) { _mm256_storeu_si256((void *)p, (__m256i)_mm512_cvtneps_pbh(x)); }
+static inline void v_store_bf16_n(uint16_t *p, vf x, size_t n) { _mm256_mask_storeu_epi16(p, v_first(n), (__m256i)_mm512_cvtneps_pbh(x)); }
+
 /* One step of summing lanes of two vectors at once: halves of a and b are added, each result takes half of the lanes. The pairs are
  * those of v_sum, so the sums are the same bits. */
 static inline vf v_fold_far(vf a, vf b, int last) { /* 128-bit lanes: i + 2, or the last step i + 1 */

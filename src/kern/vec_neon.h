@@ -118,6 +118,18 @@ static inline vf v_load_bf16_n(const uint16_t *p, size_t n) {
     memcpy(t, p, n * sizeof *t);
     return v_load_bf16(t);
 }
+/* Rounded to the nearest even; what is no number stays so. */
+static inline uint16x4_t v_bf16_bits(float32x4_t x) {
+    const uint32x4_t u = vreinterpretq_u32_f32(x), odd = vandq_u32(vshrq_n_u32(u, 16), vdupq_n_u32(1));
+    const uint32x4_t round = vaddq_u32(u, vaddq_u32(odd, vdupq_n_u32(0x7FFF)));
+    return vshrn_n_u32(vbslq_u32(vceqq_f32(x, x), round, vorrq_u32(u, vdupq_n_u32(0x400000))), 16);
+}
+static inline void v_store_bf16(uint16_t *p, vf x) { RM_FOUR vst1_u16(p + 4 * i, v_bf16_bits(x.val[i])); }
+static inline void v_store_bf16_n(uint16_t *p, vf x, size_t n) {
+    uint16_t t[16];
+    v_store_bf16(t, x);
+    memcpy(p, t, n * sizeof *t);
+}
 #undef RM_FOUR
 
 #endif

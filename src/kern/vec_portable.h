@@ -158,6 +158,14 @@ static inline vf v_load_bf16_n(const uint16_t *p, size_t n) {
     return r;
 }
 static inline vf v_load_bf16(const uint16_t *p) { return v_load_bf16_n(p, 16); }
+static inline void v_store_bf16_n(uint16_t *p, vf x, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        uint32_t u;
+        memcpy(&u, &x.f[i], 4);
+        p[i] = (uint16_t)((u & 0x7FFFFFFF) > 0x7F800000 ? u >> 16 | 0x40 : (u + 0x7FFF + (u >> 16 & 1)) >> 16); /* what is no number stays so */
+    }
+}
+static inline void v_store_bf16(uint16_t *p, vf x) { v_store_bf16_n(p, x, 16); }
 #undef RM_LANES
 
 #endif

@@ -143,5 +143,9 @@ void rm_delta_back(const rm_model *m, int il, float *d_in, const float *d_o, flo
 
 void rm_act_mul(const rm_model *m, float *h, const float *gate_up, int n_row); /* h [n_row, d_ff] = act(gate) up */
 void rm_act_mul_back(const rm_model *m, float *d_gate_up, const float *dh, const float *gate_up, int n_row);
+/* gate_up rounded to bf16, to be kept for the backward pass; and what was kept. rm_act_round: the one, then the other. */
+void rm_act_keep(const rm_model *m, uint16_t *kept, const float *gate_up, int n_row);
+void rm_act_kept(const rm_model *m, float *gate_up, const uint16_t *kept, int n_row);
+void rm_act_round(const rm_model *m, float *gate_up, int n_row);
 
 #endif

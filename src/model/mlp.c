@@ -42,3 +42,45 @@ void rm_act_mul_back(const rm_model *m, float *d_gate_up, const float *dh, const
     job j = {m->exec->kern, d_gate_up, gate_up, dh, m->cfg.d_ff, n, m->cfg.act == RM_ACT_GELU_TANH};
     rm_rows_run(m->exec, n_row * n, n_row > 1 ? 4 : 1, back_blocks, &j);
 }
+
+typedef struct {
+    const rm_kern *k;
+    uint16_t *to;
+    const uint16_t *from;
+    const float *x;
+    float *y;
+    size_t width;
+} rounding;
+
+static void keep_rows(void *ctx, int from, int to) {
+    const rounding *j = ctx;
+    size_t at = (size_t)from * j->width;
+    j->k->to_bf16(j->to + at, j->x + at, (size_t)(to - from) * j->width);
+}
+static void kept_rows(void *ctx, int from, int to) {
+    const rounding *j = ctx;
+    size_t at = (size_t)from * j->width;
+    j->k->widen(j->y + at, j->from + at, RM_W_BF16, (size_t)(to - from) * j->width);
+}
+static void round_rows(void *ctx, int from, int to) {
+    const rounding *j = ctx;
+    uint16_t part[COLS];
+    for (size_t at = (size_t)from * j->width, end = (size_t)to * j->width, n; at < end; at += n) {
+        n = end - at < COLS ? end - at : COLS;
+        j->k->to_bf16(part, j->y + at, n);
+        j->k->widen(j->y + at, part, RM_W_BF16, n);
+    }
+}
+
+void rm_act_keep(const rm_model *m, uint16_t *kept, const float *gate_up, int n_row) {
+    rounding j = {.k = m->exec->kern, .to = kept, .x = gate_up, .width = 2 * (size_t)m->cfg.d_ff};
+    rm_rows_run(m->exec, n_row, 4, keep_rows, &j);
+}
+void rm_act_kept(const rm_model *m, float *gate_up, const uint16_t *kept, int n_row) {
+    rounding j = {.k = m->exec->kern, .from = kept, .y = gate_up, .width = 2 * (size_t)m->cfg.d_ff};
+    rm_rows_run(m->exec, n_row, 4, kept_rows, &j);
+}
+void rm_act_round(const rm_model *m, float *gate_up, int n_row) {
+    rounding j = {.k = m->exec->kern, .y = gate_up, .width = 2 * (size_t)m->cfg.d_ff};
+    rm_rows_run(m->exec, n_row, 4, round_rows, &j);
+}

@@ -1,6 +1,7 @@
 /* The tape: what is kept of pushed positions, and popping them in passes of bounded size. The layers' backward is layer_back.c. */
 #include "session/grad.h"
 
+#include <limits.h>
 #include <string.h>
 
 #include "session/tape.h"
@@ -12,10 +13,12 @@ static void sequence_free(rm_tape_seq *s, const rm_model *m) {
     rm_seq_free(s->seq);
     for (int i = 0; s->x && i <= m->cfg.n_layer; i++) rm_free(s->x[i]);
     for (int i = 0; s->attention && i < m->cfg.n_layer; i++) rm_free(s->attention[i]);
+    for (int i = 0; s->gate_up && i < m->cfg.n_layer; i++) rm_free(s->gate_up[i]);
     for (int i = 0; s->d_kv && i < m->cfg.n_layer; i++) rm_free(s->d_kv[i]);
     for (int i = 0; s->snap && i < m->cfg.n_layer; i++) rm_free(s->snap[i]);
     rm_free(s->x);
     rm_free(s->attention);
+    rm_free(s->gate_up);
     rm_free(s->d_kv);
     rm_free(s->snap);
     rm_free(s->conv0);
@@ -24,7 +27,7 @@ static void sequence_free(rm_tape_seq *s, const rm_model *m) {
     memset(s, 0, sizeof *s);
 }
 
-static rmas_status sequence_begin(rm_tape_seq *s, const rm_model *m, const rm_seq *prefix, rmas_error *err) {
+static rmas_status sequence_begin(rm_tape_seq *s, const rm_model *m, const rm_seq *prefix, bool gate_up, rmas_error *err) {
     size_t n = (size_t)m->cfg.n_layer;
     if (prefix)
         RM_TRY(rm_seq_clone(&s->seq, prefix, err));
@@ -32,22 +35,28 @@ static rmas_status sequence_begin(rm_tape_seq *s, const rm_model *m, const rm_se
         RM_TRY(rm_seq_new(&s->seq, m, err));
     s->x = rm_calloc(n + 1, sizeof *s->x);
     s->attention = rm_calloc(n, sizeof *s->attention);
+    s->gate_up = gate_up ? rm_calloc(n, sizeof *s->gate_up) : NULL;
     s->d_kv = rm_calloc(n, sizeof *s->d_kv);
     s->snap = rm_calloc(n, sizeof *s->snap);
     size_t n_linear = (size_t)s->seq->n_linear, conv = n_linear * rm_seq_conv_floats(m);
     s->conv0 = rm_calloc(conv + 1, sizeof *s->conv0);
     s->d_conv = rm_calloc(conv + 1, sizeof *s->d_conv);
     s->d_state = rm_calloc(n_linear * rm_seq_state_floats(m) + 1, sizeof *s->d_state);
-    if (!s->x || !s->attention || !s->d_kv || !s->snap || !s->conv0 || !s->d_conv || !s->d_state)
+    if (!s->x || !s->attention || (gate_up && !s->gate_up) || !s->d_kv || !s->snap || !s->conv0 || !s->d_conv || !s->d_state)
         return rm_fail(err, RMAS_E_NOMEM, "out of memory for a tape");
     if (conv) memcpy(s->conv0, s->seq->conv, conv * sizeof *s->conv0);
-    s->record = (rm_record){.first = s->seq->len, .x = s->x, .attention = s->attention, .snap = s->snap};
+    s->record = (rm_record){.first = s->seq->len, .x = s->x, .attention = s->attention, .gate_up = s->gate_up, .end = INT_MAX, .snap = s->snap};
     s->seq->record = &s->record;
     return RMAS_OK;
 }
 
 static bool grow(float **p, size_t n) {
     float *v = rm_realloc_array(*p, n, sizeof *v);
+    if (v) *p = v;
+    return v != NULL;
+}
+static bool grow_half(uint16_t **p, size_t n) {
+    uint16_t *v = rm_realloc_array(*p, n, sizeof *v);
     if (v) *p = v;
     return v != NULL;
 }
@@ -61,6 +70,7 @@ static rmas_status sequence_reserve(rm_tape_seq *s, const rm_model *m, int n, rm
         int cap = (int)want > s->cap + s->cap / 2 ? (int)want : s->cap + s->cap / 2;
         for (int i = 0; ok && i <= c->n_layer; i++) ok = grow(&s->x[i], (size_t)cap * (size_t)c->d_model);
         for (int i = 0; ok && i < c->n_layer; i++) ok = c->layer[i] == RM_LAYER_LINEAR || grow(&s->attention[i], (size_t)cap * rm_attention_kept(c));
+        for (int i = 0; ok && s->gate_up && i < c->n_layer; i++) ok = grow_half(&s->gate_up[i], (size_t)cap * 2 * (size_t)c->d_ff);
         if (ok) s->cap = cap;
     }
     size_t state = rm_seq_state_floats(m);
@@ -82,10 +92,11 @@ static rmas_status sequence_gradients(rm_tape_seq *s, const rm_model *m, rmas_er
 
 /* ---- the tape ----------------------------------------------------------------------------------------------------------- */
 
-rmas_status rm_tape_new(rm_tape **out, const rm_model *m, rmas_error *err) {
+rmas_status rm_tape_new(rm_tape **out, const rm_model *m, bool gate_up, rmas_error *err) {
     rm_tape *t = *out = RM_NEW(rm_tape);
     if (!t) return rm_fail(err, RMAS_E_NOMEM, "out of memory for a tape");
     t->m = m;
+    t->gate_up = gate_up && m->precision == RM_NATIVE;
     rmas_status st = rm_batch_new(&t->batch, m, err);
     if (st != RMAS_OK) {
         rm_tape_free(t);
@@ -118,7 +129,7 @@ rmas_status rm_tape_add(rm_tape *t, const rm_seq *prefix, int *seq, rmas_error *
         if (all[i].seq) all[i].seq->record = &all[i].record; /* it has moved */
     *seq = t->n_seq++;
     all[*seq] = (rm_tape_seq){0};
-    return sequence_begin(&all[*seq], t->m, prefix, err);
+    return sequence_begin(&all[*seq], t->m, prefix, t->gate_up, err);
 }
 
 void rm_tape_drop(rm_tape *t, int seq) { sequence_free(&t->seq[seq], t->m); }
@@ -133,21 +144,24 @@ rmas_status rm_tape_begin(rm_tape *t, int n_seq, const rm_seq *const *prefix, rm
 
 int rm_tape_len(const rm_tape *t, int seq) { return t->seq[seq].seq->len; }
 
-/* Floats that a position takes beside the caches. */
-static size_t position_floats(const rm_model *m, bool popped) {
+/* What a position takes beside the caches. */
+static size_t position_bytes(const rm_model *m, bool gate_up, bool popped) {
     const rm_config *c = &m->cfg;
-    size_t attention = (size_t)(c->n_layer - rm_model_count_layers(m, RM_LAYER_LINEAR));
-    return (size_t)(c->n_layer + 1) * (size_t)c->d_model + attention * (rm_attention_kept(c) + (popped ? 2 * (size_t)rm_config_kv_dim(c) : 0));
+    size_t attention = (size_t)(c->n_layer - rm_model_count_layers(m, RM_LAYER_LINEAR)), layers = (size_t)c->n_layer;
+    size_t floats = (layers + 1) * (size_t)c->d_model + attention * (rm_attention_kept(c) + (popped ? 2 * (size_t)rm_config_kv_dim(c) : 0));
+    return floats * sizeof(float) + (gate_up ? layers * 2 * (size_t)c->d_ff * sizeof(uint16_t) : 0);
 }
 
-size_t rm_tape_bytes_per_token(const rm_model *m) { return position_floats(m, true) * sizeof(float) + rm_seq_bytes_per_token(m); }
+size_t rm_tape_bytes_per_token(const rm_model *m, bool gate_up) {
+    return position_bytes(m, gate_up && m->precision == RM_NATIVE, true) + rm_seq_bytes_per_token(m);
+}
 
 size_t rm_tape_bytes(const rm_tape *t) {
     size_t n = 0;
     for (int i = 0; i < t->n_seq; i++) {
         const rm_tape_seq *s = &t->seq[i];
         if (!s->seq) continue;
-        n += (size_t)s->cap * position_floats(t->m, s->popped) * sizeof(float);
+        n += (size_t)s->cap * position_bytes(t->m, t->gate_up, s->popped);
         n += (size_t)s->cap_snap * (size_t)s->seq->n_linear * rm_seq_state_floats(t->m) * sizeof(float);
         n += (size_t)s->seq->len * rm_seq_bytes_per_token(t->m) + 2 * rm_seq_bytes_fixed(t->m);
     }
@@ -174,7 +188,9 @@ static rmas_status push(rm_tape *t, const rm_tape_rows *rows, int n_rows, rm_fee
     for (int i = 0; i < n_rows; i++) {
         RM_TRY(check_item(t, i, rows[i].seq, rows[i].n, seen, err));
         if (t->seq[rows[i].seq].popped) return rm_fail(err, RMAS_E_ARG, "nothing can be pushed after a pop: begin again");
-        RM_TRY(sequence_reserve(&t->seq[rows[i].seq], t->m, rows[i].n, err));
+        rm_tape_seq *s = &t->seq[rows[i].seq];
+        RM_TRY(sequence_reserve(s, t->m, rows[i].n, err));
+        if (rows[i].step && s->record.end > s->seq->len) s->record.end = s->seq->len;
         feed[i] = (rm_feed){.seq = t->seq[rows[i].seq].seq, .n = rows[i].n, .tokens = rows[i].tokens, .embeds = rows[i].embeds, .step = rows[i].step};
         total += (size_t)rows[i].n;
         wanted |= rows[i].hidden != NULL;

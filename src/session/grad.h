@@ -16,8 +16,8 @@
  *                        the first slot is trained), and cost no memory but their cache
  *
  * Memory per pushed position: (n_layer + 1) rows of d_model; keys, values and outputs (in some families queries) of the attention layers, and from the
- * first pop on gradients of keys and values; of delta-rule layers a state for every 64 positions. Everything else is computed again, layer by
- * layer, in passes of bounded size. */
+ * first pop on gradients of keys and values; of delta-rule layers a state for every 64 positions. If wanted, the products of gate and up of positions that
+ * stand before the first one that is pushed as a step. Everything else is computed again, layer by layer, in passes of bounded size. */
 #ifndef RM_SESSION_GRAD_H
 #define RM_SESSION_GRAD_H
 
@@ -25,7 +25,9 @@
 
 typedef struct rm_tape rm_tape;
 
-rmas_status rm_tape_new(rm_tape **out, const rm_model *m, rmas_error *err);
+/* gate_up: the products of gate and up are kept, too, so that popping does not compute them again. In native precision only, else ignored; they are
+ * rounded to bf16 there, kept or not, so the numbers are the same. */
+rmas_status rm_tape_new(rm_tape **out, const rm_model *m, bool gate_up, rmas_error *err);
 void rm_tape_free(rm_tape *t);
 
 /* Forgets everything (memory is kept where possible) and makes n_seq >= 0 sequences, empty or clones of prefix[i] (prefix, or single
@@ -36,7 +38,7 @@ rmas_status rm_tape_add(rm_tape *t, const rm_seq *prefix, int *seq, rmas_error *
 void rm_tape_drop(rm_tape *t, int seq);
 int rm_tape_len(const rm_tape *t, int seq); /* positions of a sequence, its prefix included */
 size_t rm_tape_bytes(const rm_tape *t); /* memory in use */
-size_t rm_tape_bytes_per_token(const rm_model *m); /* at most */
+size_t rm_tape_bytes_per_token(const rm_model *m, bool gate_up); /* at most */
 
 /* n rows at the end of sequence seq (each sequence at most once per call); tokens and embeds as in rm_feed. */
 typedef struct {

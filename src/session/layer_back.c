@@ -191,12 +191,33 @@ static const float *through_post_norm(rm_back *b, float *dt, const float *t, con
     return dt;
 }
 
-static rmas_status mlp_back(rm_back *b, const rm_layer *l, int n_row, rmas_error *err) {
+/* The products of gate and up: from what is kept; where that is not all rows, from the MLP's input, too. */
+static rmas_status gate_up_again(rm_back *b, int il, int n_row, rmas_error *err) {
     const rm_model *m = b->m;
+    const rm_layer *l = &m->layer[il];
+    bool all = true;
+    for (int i = 0; i < b->n_run; i++) all &= b->seq[i]->gate_up && b->run[i].pos + b->run[i].n <= b->seq[i]->record.end;
+    if (!all) {
+        rm_norm(m->exec, b->a, b->mid, l->mlp_norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
+        RM_TRY(rm_linear_mul(m->exec, b->gate_up, b->a, n_row, &l->gate_up, err));
+        if (m->precision == RM_NATIVE) rm_act_round(m, b->gate_up, n_row);
+    }
+    const size_t width = 2 * (size_t)m->cfg.d_ff;
+    for (int i = 0; i < b->n_run; i++) {
+        const rm_tape_seq *s = b->seq[i];
+        const rm_run *run = &b->run[i];
+        const int n = !s->gate_up ? 0 : s->record.end < run->pos + run->n ? s->record.end - run->pos : run->n;
+        if (n > 0) rm_act_kept(m, b->gate_up + (size_t)run->row * width, s->gate_up[il] + (size_t)(run->pos - s->record.first) * width, n);
+    }
+    return RMAS_OK;
+}
+
+static rmas_status mlp_back(rm_back *b, int il, int n_row, rmas_error *err) {
+    const rm_model *m = b->m;
+    const rm_layer *l = &m->layer[il];
     int d = m->cfg.d_model;
     float eps = m->cfg.norm_eps;
-    rm_norm(m->exec, b->a, b->mid, l->mlp_norm, d, n_row, eps);
-    RM_TRY(rm_linear_mul(m->exec, b->gate_up, b->a, n_row, &l->gate_up, err));
+    RM_TRY(gate_up_again(b, il, n_row, err));
     if (l->post_mlp_norm) {
         rm_act_mul(m, b->h, b->gate_up, n_row);
         RM_TRY(rm_linear_mul(m->exec, b->t2, b->h, n_row, &l->down, err));
@@ -226,7 +247,7 @@ static rmas_status layer_back(rm_back *b, int il, int slot, int n_row, rmas_erro
     if (l->post_norm) memcpy(b->t2, b->t1, n * sizeof *b->t2); /* the norm overwrites what it gets */
     rm_residual(m->exec, b->mid, l->post_norm ? b->t2 : b->t1, l->post_norm, d, n_row, eps);
 
-    RM_TRY(mlp_back(b, l, n_row, err));
+    RM_TRY(mlp_back(b, il, n_row, err));
     const float *dt = through_post_norm(b, b->da, b->t1, l->post_norm, n_row);
     RM_TRY(rm_linear_mul_t(m->exec, b->d_o, dt, n_row, &l->out, err));
     if (linear)
@@ -254,7 +275,7 @@ rmas_status rm_back_rows(rm_back *b, int n_row, rmas_error *err) {
     memset(b->dx, 0, (size_t)n_row * d * sizeof *b->dx);
     rm_norm_back(m->exec, b->dx, b->d_hidden, b->x, m->out_norm, c->d_model, n_row, c->norm_eps);
     rmas_status st = RMAS_OK;
-    m->exec->prompt = n_row > b->n_run; /* else steps, most likely: then the layers' rows are again what they were, to the bit */
+    for (int i = 0; i < b->n_run; i++) m->exec->prompt |= b->run[i].pos < b->seq[i]->record.end; /* else all are steps, as they were going forward */
     for (int il = c->n_layer - 1; il >= 0 && st == RMAS_OK; il--) st = layer_back(b, il, --slot[c->layer[il]], n_row, err);
     m->exec->prompt = false;
     return st;

@@ -18,6 +18,8 @@ typedef struct {
     int first; /* the first position that is kept */
     float **x; /* [n_layer + 1]: inputs of the layers and the last output, [n, d_model] each */
     float **attention; /* [n_layer]: see rm_attention_kept; NULL for linear layers */
+    uint16_t **gate_up; /* NULL, or [n_layer]: see rm_act_keep, [n, 2 d_ff] */
+    int end; /* of the positions before the first step: of these gate_up is kept */
     float **snap; /* [n_linear]: recurrent states, see rm_snap_index */
 } rm_record;
 

@@ -14,6 +14,7 @@ typedef struct {
     int cap, cap_snap; /* positions, states */
     float **x; /* [n_layer + 1] of [cap, d_model] */
     float **attention; /* [n_layer] of [cap, rm_attention_kept]; NULL for linear layers */
+    uint16_t **gate_up; /* [n_layer] of [cap, 2 d_ff], or NULL */
     float **d_kv; /* [n_layer] of [cap, 2 kv_dim]: gradients of keys and values, from the first pop on; NULL for linear layers */
     float **snap; /* [n_linear] of [cap_snap] states */
     float *conv0; /* [n_linear] convolution rows before the first position */
@@ -47,6 +48,7 @@ struct rm_tape {
     rm_batch *batch;
     rm_tape_seq *seq;
     int n_seq;
+    bool gate_up; /* is kept */
     bool broken;
     rm_back back;
 };

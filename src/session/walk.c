@@ -137,6 +137,16 @@ static rmas_status mix(rm_work *w, int il, int slot, int n_row, rmas_error *err)
     return RMAS_OK;
 }
 
+static void keep_gate_up(const rm_work *w, int il) {
+    const size_t width = 2 * (size_t)w->m->cfg.d_ff;
+    for (int i = 0; i < w->n_run; i++) {
+        const rm_record *r = w->seq[i]->record;
+        const rm_run *run = &w->run[i];
+        const int n = r && r->gate_up ? (r->end < run->pos + run->n ? r->end - run->pos : run->n) : 0;
+        if (n > 0) rm_act_keep(w->m, r->gate_up[il] + (size_t)(run->pos - r->first) * width, w->gate_up + (size_t)run->row * width, n);
+    }
+}
+
 rmas_status rm_walk_layer(rm_work *w, int il, int slot, int n_row, rmas_error *err) {
     const rm_model *m = w->m;
     const rm_layer *l = &m->layer[il];
@@ -145,6 +155,7 @@ rmas_status rm_walk_layer(rm_work *w, int il, int slot, int n_row, rmas_error *e
     rm_time_to(m->exec, RM_TIME_FFN);
     RM_TRY(rm_linear_mul(m->exec, w->gate_up, w->a, n_row, &l->gate_up, err));
     rm_time_to(m->exec, RM_TIME_POINTWISE);
+    keep_gate_up(w, il);
     rm_act_mul(m, w->h, w->gate_up, n_row);
     rm_time_to(m->exec, RM_TIME_FFN);
     RM_TRY(rm_linear_mul(m->exec, w->t, w->h, n_row, &l->down, err));

@@ -21,7 +21,7 @@ typedef struct {
     rm_trainer trainer;
     rm_batches batches;
     rm_unrolls unrolls;
-    int group; /* samples that go together */
+    int group, held_group; /* samples that go together; without gradients */
     bool checking; /* no batches: one row is looked at */
     rm_train_options eval_options; /* of the held-out losses: all rounds; the other way of making latents */
     float **copy; /* arrays of a recorded step */
@@ -221,10 +221,10 @@ static rmas_status mean_ce(outer *u, bool rollout, json_t *line, const char *nam
     u->eval_options.rollout = u->eval_options.rollout_feedback = rollout;
     u->unrolls.o = &u->eval_options;
     rmas_status st = RMAS_OK;
-    for (size_t at = 0; at < u->n_held && st == RMAS_OK; at += (size_t)u->group) {
+    for (size_t at = 0; at < u->n_held && st == RMAS_OK; at += (size_t)u->held_group) {
         const rm_outer_sample *sample[RM_UNROLL_MAX];
         int k = 0;
-        for (; k < u->group && at + (size_t)k < u->n_held; k++) sample[k] = &u->sample[u->held[at + (size_t)k]];
+        for (; k < u->held_group && at + (size_t)k < u->n_held; k++) sample[k] = &u->sample[u->held[at + (size_t)k]];
         st = rm_unrolls_forward(&u->unrolls, sample, k, false, err);
         for (int i = 0; i < k && st == RMAS_OK; i++) {
             const rm_unroll *s = &u->unrolls.v[i];
@@ -385,12 +385,16 @@ static rmas_status prepare(outer *u, rmas_error *err) {
     return o->probe ? write_init(u, err) : RMAS_OK;
 }
 
-/* The tape of the longest pass, what all rounds keep of it, and the links with their gradients by round and moments. As many
- * samples go together as half of the free memory holds: the numbers do not depend on it. */
-static rmas_status enough_memory(outer *u, rmas_error *err) {
+/* Bytes for a sample. */
+typedef struct {
+    size_t tape, tape_gate_up; /* of the longest pass of each role; with gate_up */
+    size_t kept; /* what all rounds keep beside it */
+} sample_bytes;
+
+static sample_bytes bytes_of_sample(const outer *u) {
     const rm_train_style *style = &u->team->style;
-    size_t tape = 0, kept = 0, links = 0;
     int64_t sent = u->o->rollout ? u->o->latent_length : u->o->max_latent > 0 ? u->o->max_latent : u->o->max_length;
+    sample_bytes all = {0};
     for (int r = 0; r < style->n_role; r++) {
         const rm_model *m = rm_crew_model(u->team, r);
         size_t longest = 0, d = (size_t)rm_model_config(m)->d_model;
@@ -401,19 +405,47 @@ static rmas_status enough_memory(outer *u, rmas_error *err) {
                 if (n > longest) longest = n;
             }
         if (longest > (size_t)u->o->max_length) longest = (size_t)u->o->max_length;
-        tape += longest * (8 * d * sizeof(float) + rm_tape_bytes_per_token(m)) + (longest / 64 + 2) * rm_seq_bytes_fixed(m);
-        kept += (size_t)u->o->rounds * longest * d * 3 * sizeof(float);
+        const size_t other = longest * 8 * d * sizeof(float) + (longest / 64 + 2) * rm_seq_bytes_fixed(m);
+        all.tape += longest * rm_tape_bytes_per_token(m, false) + other;
+        all.tape_gate_up += longest * rm_tape_bytes_per_token(m, true) + other;
+        all.kept += (size_t)u->o->rounds * longest * d * 3 * sizeof(float);
     }
-    for (int e = 0; e < u->trainer.n; e++) links += rm_link_n_value(u->trainer.v[e].link) * (size_t)(u->o->rounds + 4) * sizeof(float);
-    RM_TRY(rm_crew_memory(u->team, tape + kept + links, u->o->memory_limit, "less --max_length or --num_recursive_rounds, or smaller models", err));
-    size_t all = tape * (size_t)u->o->rounds + kept;
-    u->unrolls.keep = rm_crew_memory(u->team, 2 * all + links, u->o->memory_limit, "", NULL) == RMAS_OK;
-    if (!u->unrolls.keep) all = tape + kept;
-    int64_t most = u->o->batch_size * u->o->grad_accum > (int64_t)u->n_held ? u->o->batch_size * u->o->grad_accum : (int64_t)u->n_held;
-    u->group = 1;
-    while (u->group < RM_UNROLL_MAX && u->group < most &&
-           rm_crew_memory(u->team, 2 * ((size_t)u->group + 1) * all + links, u->o->memory_limit, "", NULL) == RMAS_OK)
-        u->group++;
+    return all;
+}
+
+/* So many samples together fill the passes: a rollout has one row of each; gold states are rows of whole texts. */
+static int full_group(const outer *u) {
+    enum { FULL_PASS = 128 };
+    if (u->o->rollout || u->o->rollout_feedback) return RM_UNROLL_MAX;
+    int64_t rows = 0, n = 0;
+    for (size_t i = 0; i < u->n_sample; i++)
+        for (int r = 0; r < u->team->style.n_role && !u->sample[i].skipped; r++, n++) rows += u->sample[i].stage[r][0].n_full;
+    const int64_t want = rows > 0 ? (FULL_PASS * n + rows - 1) / rows : 1;
+    return want < RM_UNROLL_MAX ? (int)want : RM_UNROLL_MAX;
+}
+
+/* At most `most` samples of so many bytes each that fit into half of the free memory; at least one. */
+static int fitting(const outer *u, int64_t most, size_t bytes, size_t links) {
+    int n = 1;
+    while (n < most && rm_crew_memory(u->team, 2 * (size_t)(n + 1) * bytes + links, u->o->memory_limit, "", NULL) == RMAS_OK) n++;
+    return n;
+}
+
+/* The tape of the longest pass, what all rounds keep of it, and the links with their gradients by round and moments. What is kept, and how many samples
+ * go together, depends on the memory; the numbers do not. */
+static rmas_status enough_memory(outer *u, rmas_error *err) {
+    const size_t rounds = (size_t)u->o->rounds;
+    const sample_bytes b = bytes_of_sample(u);
+    size_t links = 0;
+    for (int e = 0; e < u->trainer.n; e++) links += rm_link_n_value(u->trainer.v[e].link) * (rounds + 4) * sizeof(float);
+    RM_TRY(
+        rm_crew_memory(u->team, b.tape + b.kept + links, u->o->memory_limit, "less --max_length or --num_recursive_rounds, or smaller models", err));
+    const int64_t batch = u->o->batch_size * u->o->grad_accum, full = full_group(u), most = batch < full ? batch : full;
+    const size_t with_gate_up = b.tape_gate_up * rounds + b.kept, with_tapes = b.tape * rounds + b.kept, without = b.tape + b.kept;
+    u->unrolls.keep_gate_up = rm_crew_memory(u->team, 2 * (size_t)most * with_gate_up + links, u->o->memory_limit, "", NULL) == RMAS_OK;
+    u->unrolls.keep = u->unrolls.keep_gate_up || rm_crew_memory(u->team, 2 * with_tapes + links, u->o->memory_limit, "", NULL) == RMAS_OK;
+    u->group = fitting(u, most, u->unrolls.keep_gate_up ? with_gate_up : u->unrolls.keep ? with_tapes : without, links);
+    u->held_group = fitting(u, (int64_t)u->n_held < RM_UNROLL_MAX ? (int64_t)u->n_held : RM_UNROLL_MAX, without, links);
     return RMAS_OK;
 }
 

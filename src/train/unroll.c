@@ -224,7 +224,7 @@ static rmas_status make_beginnings(rm_unrolls *s, rm_unroll *const *u, int n, rm
 /* The tape of a role's model. */
 static rmas_status role_tape(rm_unrolls *s, int role, rm_tape **out, rmas_error *err) {
     rm_tape **t = &s->tape[s->team->agent[role].same_as];
-    if (!*t) RM_TRY(rm_tape_new(t, rm_crew_model(s->team, role), err));
+    if (!*t) RM_TRY(rm_tape_new(t, rm_crew_model(s->team, role), s->keep_gate_up, err));
     *out = *t;
     return RMAS_OK;
 }

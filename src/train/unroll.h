@@ -58,6 +58,7 @@ typedef struct {
     rm_seq *common[RM_TRAIN_ROLES][2]; /* these rows; made when needed, for all steps */
     rm_unroll v[RM_UNROLL_MAX];
     bool keep; /* what the backward pass needs of the models is kept in the forward pass: faster, but memory for all rounds */
+    bool keep_gate_up; /* likewise, see rm_tape_new; set before the first pass */
     int n; /* samples of the last forward pass */
 } rm_unrolls;
 

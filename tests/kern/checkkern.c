@@ -105,7 +105,26 @@ static void check_map_back(const char *name, void (*back)(float *, float *, cons
     guard_end(du, name);
 }
 
+static void check_bf16(const rm_kern *k) {
+    static const uint32_t bits[] = {0x3F800000, 0x3F808000, 0x3F818000, 0x3F817FFF, 0x3F808001, 0x7F7FFFFF,
+                                    0x7F800000, 0xFF800000, 0x7F800001, 0xFFFFFFFF, 0x80000000};
+    static const uint16_t want[] = {0x3F80, 0x3F80, 0x3F82, 0x3F81, 0x3F81, 0x7F80, 0x7F80, 0xFF80, 0x7FC0, 0xFFFF, 0x8000};
+    enum { N = RM_COUNT(bits) };
+    for (size_t n = 0; n <= 40; n++) {
+        float x[40];
+        for (size_t i = 0; i < 40; i++) memcpy(x + i, &bits[i % N], 4);
+        guarded y = guard_new((n + 1) / 2, 1);
+        uint16_t *p = (uint16_t *)(void *)y.p, beyond = 0;
+        if (n % 2) memcpy(&beyond, p + n, 2);
+        k->to_bf16(p, x, n);
+        for (size_t i = 0; i < n; i++) CHECK(p[i] == want[i % N], "to_bf16 of %08x: %04x, expected %04x", bits[i % N], p[i], want[i % N]);
+        if (n % 2) CHECK(memcmp(&beyond, p + n, 2) == 0, "to_bf16 of %zu numbers wrote behind them", n);
+        guard_end(y, "to_bf16");
+    }
+}
+
 static void check_rows(const rm_kern *k) {
+    check_bf16(k);
     check_map("exp", k->exp, NULL, f_exp, 3e-7);
     check_map("sigmoid", k->sigmoid, NULL, f_sigmoid, 4e-7);
     check_map("silu", k->silu, NULL, f_silu, 4e-7);

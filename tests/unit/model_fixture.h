@@ -50,12 +50,12 @@ static inline int64_t golden_i64(const fixture *f, const char *name, int i) {
 }
 
 /* file: what stands after tests/fixtures/models/, name: of the folder with the golden values */
-static inline fixture fixture_open(const char *file, const char *name, int n_thread, const char *isa) {
+static inline fixture fixture_open_as(const char *file, const char *name, int n_thread, const char *isa, rm_precision precision) {
     fixture f = {0};
     char path[512];
     OK(rm_exec_new(&f.exec, n_thread, isa, err));
     snprintf(path, sizeof path, "%s/models/%s", RMAS_FIXTURES, file);
-    OK(rm_model_open(&f.model, f.exec, path, RM_EXACT, err));
+    OK(rm_model_open(&f.model, f.exec, path, precision, err));
     snprintf(path, sizeof path, "%s/models/%s/golden.safetensors", RMAS_FIXTURES, name);
     OK(rm_weights_open(&f.golden, path, err));
     const rm_config *c = rm_model_config(f.model);
@@ -64,6 +64,10 @@ static inline fixture fixture_open(const char *file, const char *name, int n_thr
     f.tokens = rm_array((size_t)f.n, sizeof *f.tokens);
     for (int i = 0; i < f.n; i++) f.tokens[i] = (int32_t)golden_i64(&f, "tokens", i);
     return f;
+}
+
+static inline fixture fixture_open(const char *file, const char *name, int n_thread, const char *isa) {
+    return fixture_open_as(file, name, n_thread, isa, RM_EXACT);
 }
 
 static inline void fixture_close(fixture *f) {

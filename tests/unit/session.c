@@ -211,7 +211,7 @@ static void test_batch_errors(void **state) {
 static void gradient(const fixture *f, const int *push, const int *pop, const float *d_hidden, float *hidden, float *d_embeds) {
     rm_tape *t;
     size_t d = (size_t)f->d;
-    OK(rm_tape_new(&t, f->model, err));
+    OK(rm_tape_new(&t, f->model, false, err));
     OK(rm_tape_begin(t, 1, NULL, err));
     for (int at = 0, n; at < f->n; at += n) {
         n = *push && *push < f->n - at ? *push++ : f->n - at;
@@ -270,7 +270,7 @@ static void test_rollout(void **state) {
         float *hidden = floats(n * d), *h = floats(STEPS * d), *e = floats(d), *grad = floats(n * d), *dh = floats(d);
         const float *proj = golden_f32(&f, "proj");
         rm_tape *t;
-        OK(rm_tape_new(&t, f.model, err));
+        OK(rm_tape_new(&t, f.model, false, err));
         OK(rm_tape_begin(t, 1, NULL, err));
         OK(rm_tape_push(t, &(rm_tape_rows){.n = f.n, .tokens = f.tokens, .hidden = hidden}, 1, err));
         memcpy(h, hidden + (n - 1) * d, d * sizeof *h);
@@ -298,6 +298,39 @@ static void test_rollout(void **state) {
     }
 }
 
+/* The products of gate and up, kept or computed again: the same bits, for prompts, steps, and both in one pop. */
+static void test_kept_products(void **state) {
+    (void)state;
+    for (int k = 0; k < N_FIXTURE; k++) {
+        fixture f = fixture_open_as(fixture_names[k], fixture_names[k], 2, NULL, RM_NATIVE);
+        const int steps = 3, prompt = f.n - steps;
+        size_t d = (size_t)f.d, n = (size_t)f.n * d;
+        const float *proj = golden_f32(&f, "proj");
+        float *want = floats(n), *got = floats(n);
+        for (int turn = 0; turn < 4; turn++) {
+            const bool keep = turn & 1, together = turn & 2;
+            rm_tape *t;
+            OK(rm_tape_new(&t, f.model, keep, err));
+            OK(rm_tape_begin(t, 1, NULL, err));
+            OK(rm_tape_push(t, &(rm_tape_rows){.n = prompt, .tokens = f.tokens}, 1, err));
+            for (int i = prompt; i < f.n; i++) OK(rm_tape_push(t, &(rm_tape_rows){.n = 1, .tokens = f.tokens + i, .step = true}, 1, err));
+            float *to = keep ? got : want;
+            int left = f.n;
+            for (int i = 0; i < steps && !together; i++) {
+                size_t at = (size_t)--left * d;
+                OK(rm_tape_pop(t, &(rm_tape_grads){.n = 1, .d_hidden = proj + at, .d_embeds = to + at}, 1, err));
+            }
+            OK(rm_tape_pop(t, &(rm_tape_grads){.n = left, .d_hidden = proj, .d_embeds = to}, 1, err));
+            rm_tape_free(t);
+            if (!keep) continue;
+            assert_same(fixture_names[k], got, want, n);
+        }
+        rm_free(want);
+        rm_free(got);
+        fixture_close(&f);
+    }
+}
+
 /* Several sequences in one tape, one of them behind a prefix that others share: the same bits as alone. */
 static void test_ragged_tape(void **state) {
     (void)state;
@@ -314,7 +347,7 @@ static void test_ragged_tape(void **state) {
         OK(rm_seq_new(&prefix, f.model, err));
         step(b, prefix, f.tokens, 5, last, d);
         rm_tape *t;
-        OK(rm_tape_new(&t, f.model, err));
+        OK(rm_tape_new(&t, f.model, false, err));
         for (int turn = 0; turn < 2; turn++) { /* a tape can begin again */
             OK(rm_tape_begin(t, 3, (const rm_seq *[]){NULL, prefix, NULL}, err));
             assert_int_equal(rm_tape_len(t, 1), 5);
@@ -352,7 +385,7 @@ static void test_tape_without_memory(void **state) {
         rmas_error e = {0};
         rm_tape *t = NULL;
         rm_mem_fail_after(i);
-        done = rm_tape_new(&t, f.model, &e) == RMAS_OK && rm_tape_begin(t, 2, NULL, &e) == RMAS_OK &&
+        done = rm_tape_new(&t, f.model, true, &e) == RMAS_OK && rm_tape_begin(t, 2, NULL, &e) == RMAS_OK &&
                rm_tape_push(t, &(rm_tape_rows){.n = f.n, .tokens = f.tokens, .hidden = grad}, 1, &e) == RMAS_OK &&
                rm_tape_pop(t, &(rm_tape_grads){.n = f.n, .d_hidden = grad, .d_embeds = grad}, 1, &e) == RMAS_OK;
         rm_mem_fail_after(0);
@@ -365,9 +398,16 @@ static void test_tape_without_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cuts_and_threads), cmocka_unit_test(test_neighbours),   cmocka_unit_test(test_long),
-        cmocka_unit_test(test_clones),           cmocka_unit_test(test_batch_errors), cmocka_unit_test(test_gradients),
-        cmocka_unit_test(test_rollout),          cmocka_unit_test(test_ragged_tape),  cmocka_unit_test(test_tape_without_memory),
+        cmocka_unit_test(test_cuts_and_threads),
+        cmocka_unit_test(test_neighbours),
+        cmocka_unit_test(test_long),
+        cmocka_unit_test(test_clones),
+        cmocka_unit_test(test_batch_errors),
+        cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_kept_products),
+        cmocka_unit_test(test_rollout),
+        cmocka_unit_test(test_ragged_tape),
+        cmocka_unit_test(test_tape_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
