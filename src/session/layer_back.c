@@ -196,7 +196,7 @@ static rmas_status gate_up_again(rm_back *b, int il, int n_row, rmas_error *err)
     const rm_model *m = b->m;
     const rm_layer *l = &m->layer[il];
     bool all = true;
-    for (int i = 0; i < b->n_run; i++) all &= b->seq[i]->gate_up && b->run[i].pos + b->run[i].n <= b->seq[i]->record.end;
+    for (int i = 0; i < b->n_run; i++) all &= rm_record_gate_up(&b->seq[i]->record, b->run[i].pos, b->run[i].n) == b->run[i].n;
     if (!all) {
         rm_norm(m->exec, b->a, b->mid, l->mlp_norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
         RM_TRY(rm_linear_mul(m->exec, b->gate_up, b->a, n_row, &l->gate_up, err));
@@ -206,7 +206,7 @@ static rmas_status gate_up_again(rm_back *b, int il, int n_row, rmas_error *err)
     for (int i = 0; i < b->n_run; i++) {
         const rm_tape_seq *s = b->seq[i];
         const rm_run *run = &b->run[i];
-        const int n = !s->gate_up ? 0 : s->record.end < run->pos + run->n ? s->record.end - run->pos : run->n;
+        const int n = rm_record_gate_up(&s->record, run->pos, run->n);
         if (n > 0) rm_act_kept(m, b->gate_up + (size_t)run->row * width, s->gate_up[il] + (size_t)(run->pos - s->record.first) * width, n);
     }
     return RMAS_OK;

@@ -23,6 +23,11 @@ typedef struct {
     float **snap; /* [n_linear]: recurrent states, see rm_snap_index */
 } rm_record;
 
+/* Of n positions from pos on: how many, from the first, have their gate_up kept. */
+static inline int rm_record_gate_up(const rm_record *r, int pos, int n) {
+    return !r->gate_up || r->end <= pos ? 0 : r->end - pos < n ? r->end - pos : n;
+}
+
 struct rm_seq {
     const rm_model *m;
     int len;

@@ -29,7 +29,8 @@ typedef struct {
     const int32_t *tokens;
     const float *embeds;
     bool want_logits; /* of the last position */
-    bool step; /* a step of generation, n = 1; else positions of a prompt. They may be computed differently, to the last bits (rm_matrix_mul). */
+    bool
+        step; /* a step of generation, or n of them; else positions of a prompt. They may be computed differently, to the last bits (rm_matrix_mul). */
 } rm_feed;
 
 typedef struct rm_batch rm_batch; /* workspace for calls of rm_batch_forward; one thread at a time */

@@ -142,7 +142,7 @@ static void keep_gate_up(const rm_work *w, int il) {
     for (int i = 0; i < w->n_run; i++) {
         const rm_record *r = w->seq[i]->record;
         const rm_run *run = &w->run[i];
-        const int n = r && r->gate_up ? (r->end < run->pos + run->n ? r->end - run->pos : run->n) : 0;
+        const int n = r ? rm_record_gate_up(r, run->pos, run->n) : 0;
         if (n > 0) rm_act_keep(w->m, r->gate_up[il] + (size_t)(run->pos - r->first) * width, w->gate_up + (size_t)run->row * width, n);
     }
 }

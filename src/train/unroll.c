@@ -507,7 +507,7 @@ static rmas_status through_links(const rm_unrolls *s, const rm_unroll *u, const 
     return st;
 }
 
-/* The runs on their tape; what is not there yet is pushed whole. extra: rows of fed embeddings after the prompt. */
+/* The runs on their tape; what is not there yet is pushed whole. extra: steps of a rollout after the prompt. */
 static rmas_status on_tape(rm_unrolls *s, back *b, int extra, rmas_error *err) {
     int role = b->run[0]->role, n_rows = 0;
     size_t d = (size_t)width(s, role);
@@ -522,12 +522,18 @@ static rmas_status on_tape(rm_unrolls *s, back *b, int extra, rmas_error *err) {
         RM_TRY(build(s, r, extra, &b->seq[i], err));
         if (extra) memcpy(b->seq[i].embed + (size_t)r->n * d, r->inner, (size_t)extra * d * sizeof(float));
         RM_TRY(rm_tape_add(b->tape, b->prefix[i], &b->on_tape[i], err));
-        rows[n_rows++] = (rm_tape_rows){.seq = b->on_tape[i],
-                                        .n = r->n + extra - r->begin,
-                                        .tokens = b->seq[i].token + r->begin,
-                                        .embeds = b->seq[i].embed + (size_t)r->begin * d};
+        rows[n_rows++] = (rm_tape_rows){
+            .seq = b->on_tape[i], .n = r->n - r->begin, .tokens = b->seq[i].token + r->begin, .embeds = b->seq[i].embed + (size_t)r->begin * d};
     }
-    return n_rows ? rm_tape_push(b->tape, rows, n_rows, err) : RMAS_OK;
+    if (n_rows) RM_TRY(rm_tape_push(b->tape, rows, n_rows, err));
+    if (!n_rows || !extra) return RMAS_OK;
+    for (int i = 0; i < n_rows; i++) {
+        rows[i].tokens += rows[i].n;
+        rows[i].embeds += (size_t)rows[i].n * d;
+        rows[i].n = extra;
+        rows[i].step = true;
+    }
+    return rm_tape_push(b->tape, rows, n_rows, err);
 }
 
 static rmas_status backward_text(rm_unrolls *s, back *b, rmas_error *err) {
