@@ -6,7 +6,7 @@
 /* ---- vectors of 8 outputs -------------------------------------------------------------------------------------------------------- */
 
 #define Q_LANES 8
-#define Q_TOGETHER 1
+#define Q_TOGETHER 2
 typedef __m256i qi, qs;
 typedef __m256 qf;
 
@@ -50,22 +50,70 @@ RM_INLINE void q_sums(qs a[][Q_TOGETHER], const uint8_t *x, const uint8_t *neg, 
 #include "kern/quant_vec.h"
 
 #ifdef RM_OWN_SUMS
-RM_INLINE void q_sums(qs a[][Q_TOGETHER], const uint8_t *x, const uint8_t *neg, int n_row, const q_weights *w, int c, int s, int n) {
-    const int width = w->width, fit = width == 4 ? 8 : width == 5 ? 4 : width == 6 ? 2 : 1;
+/* s + p, in this order: else the compiler forms other sums, and keeps all products in memory. */
+RM_INLINE __m256i add_16(__m256i s, __m256i p) {
+    __asm__("vpaddw %1, %0, %0" : "+x"(s) : "x"(p));
+    return s;
+}
+
+RM_INLINE __m256i add_32(__m256i s, __m256i p) {
+    __asm__("vpaddd %1, %0, %0" : "+x"(s) : "x"(p));
+    return s;
+}
+#define RM_FENCE __asm__ volatile("" ::: "memory")
+
+/* Up to 6 bits: sums of pairs in 16 bits, `fit` of them at a time. */
+RM_INLINE void sums_narrow(qs a[][Q_TOGETHER], const uint8_t *x, int n_row, const q_weights *w, int c, int s, int n, int fit) {
     const __m256i ones = _mm256_set1_epi16(1);
-    RM_UNROLL for (int r = 0; r < n_row; r++) /* magnitude and sign hold the offset already */
-        a[r][0] = w->shift && width < 8 ? qs_start(neg + r * 4, w->shift) : qs_zero();
-    __m256i sum[RM_QROWS];
+    __m256i sum[RM_QROWS][Q_TOGETHER];
     RM_UNROLL for (int i = 0; i < n; i++) {
-        __m256i v = step_quants(w, s + i, c), sign = v;
-        if (width == 8) sign = _mm256_xor_si256(v, _mm256_set1_epi8((char)0x80)), v = _mm256_abs_epi8(sign);
+        if (fit != 4 || n_row < 4) RM_FENCE;
+        __m256i v[Q_TOGETHER];
+        RM_UNROLL for (int t = 0; t < Q_TOGETHER; t++) v[t] = step_quants(w, s + i, c + t);
         RM_UNROLL for (int r = 0; r < n_row; r++) {
-            __m256i p = qi_spread(x + r * RM_QBLOCK + (s + i) * 4);
-            if (width == 8) p = _mm256_sign_epi8(p, sign);
-            p = _mm256_maddubs_epi16(v, p);
-            sum[r] = i % fit == 0 ? p : _mm256_add_epi16(sum[r], p);
-            if (i % fit == fit - 1 || i == n - 1) a[r][0] = _mm256_add_epi32(a[r][0], _mm256_madd_epi16(sum[r], ones));
+            const __m256i xs = qi_spread(x + r * RM_QBLOCK + (s + i) * 4);
+            RM_UNROLL for (int t = 0; t < Q_TOGETHER; t++) {
+                const __m256i p = _mm256_maddubs_epi16(v[t], xs);
+                sum[r][t] = i % fit == 0 ? p : add_16(sum[r][t], p);
+                if (i % fit == fit - 1 || i == n - 1) a[r][t] = _mm256_add_epi32(a[r][t], _mm256_madd_epi16(sum[r][t], ones));
+            }
         }
+    }
+}
+
+/* 8 bits: magnitude times sign, one by one. */
+RM_INLINE void sums_wide(qs a[][Q_TOGETHER], const uint8_t *x, int n_row, const q_weights *w, int c, int s, int n) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    RM_UNROLL for (int i = 0; i < n; i++) {
+        RM_FENCE;
+        __m256i sign[Q_TOGETHER], size[Q_TOGETHER];
+        RM_UNROLL for (int t = 0; t < Q_TOGETHER; t++) {
+            sign[t] = _mm256_xor_si256(step_quants(w, s + i, c + t), _mm256_set1_epi8((char)0x80));
+            size[t] = _mm256_abs_epi8(sign[t]);
+        }
+        RM_UNROLL for (int r = 0; r < n_row; r++) {
+            const __m256i xs = qi_spread(x + r * RM_QBLOCK + (s + i) * 4);
+            RM_UNROLL for (int t = 0; t < Q_TOGETHER; t++) {
+                const __m256i p = _mm256_maddubs_epi16(size[t], _mm256_sign_epi8(xs, sign[t]));
+                a[r][t] = add_32(a[r][t], _mm256_madd_epi16(p, ones));
+            }
+        }
+    }
+}
+
+RM_INLINE void q_sums(qs a[][Q_TOGETHER], const uint8_t *x, const uint8_t *neg, int n_row, const q_weights *w, int c, int s, int n) {
+    const int fit = w->width == 4 ? 8 : w->width == 5 ? 4 : 2;
+    const bool wide = w->width == 8;
+    RM_UNROLL for (int r = 0; r < n_row; r++) { /* magnitude and sign hold the offset already */
+        RM_UNROLL for (int t = 0; t < Q_TOGETHER; t++) a[r][t] = w->shift && !wide ? qs_start(neg + r * 4, w->shift) : qs_zero();
+    }
+    const int once = fit == 2 && n_row > 3 && !w->packed ? 3 : n_row; /* rows whose sums the registers hold */
+    RM_UNROLL for (int r = 0; r < n_row; r += once) {
+        const int nr = n_row - r < once ? n_row - r : once;
+        if (wide)
+            sums_wide(a + r, x + r * RM_QBLOCK, nr, w, c, s, n);
+        else
+            sums_narrow(a + r, x + r * RM_QBLOCK, nr, w, c, s, n, fit);
     }
 }
 #endif
