@@ -42,6 +42,12 @@ RM_INLINE qf qf_fnma(qf a, qf b, qf c) { return _mm256_fnmadd_ps(a, b, c); }
 RM_INLINE qs qs_dot(qs s, qi w, qi x) { return _mm256_dpbusd_avx_epi32(s, w, x); }
 #else
 #define RM_OWN_SUMS
+/* Where other tables have minus a sum of activations there are two halves of 16 bits here: minus the sums of inputs 4 i and 4 i + 1, of 4 i + 2 and 4 i + 3. */
+RM_INLINE int32_t q_neg(const uint8_t *p) {
+    int16_t v[2];
+    memcpy(v, p, sizeof v);
+    return v[0] + v[1];
+}
 typedef struct q_weights q_weights;
 RM_INLINE void q_sums(qs a[][Q_TOGETHER], const uint8_t *x, const uint8_t *neg, int n_row, const q_weights *w, int c, int s, int n);
 #endif
@@ -55,75 +61,90 @@ RM_INLINE __m256i add_16(__m256i s, __m256i p) {
     __asm__("vpaddw %1, %0, %0" : "+x"(s) : "x"(p));
     return s;
 }
-
 RM_INLINE __m256i add_32(__m256i s, __m256i p) {
     __asm__("vpaddd %1, %0, %0" : "+x"(s) : "x"(p));
     return s;
 }
-#define RM_FENCE __asm__ volatile("" ::: "memory")
+/* What is read after it is not read before, and not kept for later. */
+#define FENCE __asm__ volatile("" ::: "memory")
 
-/* Up to 6 bits: sums of pairs in 16 bits, `fit` of them at a time. */
-RM_INLINE void sums_narrow(qs a[][Q_TOGETHER], const uint8_t *x, int n_row, const q_weights *w, int c, int s, int n, int fit) {
-    const __m256i ones = _mm256_set1_epi16(1);
+/* Up to 6 bits: the whole sum in 16 bits. It may wrap meanwhile: at the end magnitudes are at most 8 steps of 2 x 15 or 16 x 127, or 4 steps of 2 x 32 x 127. */
+RM_INLINE void sums_narrow(qs a[][Q_TOGETHER], const uint8_t *x, const uint8_t *neg, int n_row, const q_weights *w, int c, int s, int n) {
+    const bool centred = w->shift || w->width > 4;
+    const int shift = w->shift ? w->shift : w->width - 1;
     __m256i sum[RM_QROWS][Q_TOGETHER];
     RM_UNROLL for (int i = 0; i < n; i++) {
-        if (fit != 4 || n_row < 4) RM_FENCE;
+        FENCE;
         __m256i v[Q_TOGETHER];
         RM_UNROLL for (int t = 0; t < Q_TOGETHER; t++) v[t] = step_quants(w, s + i, c + t);
         RM_UNROLL for (int r = 0; r < n_row; r++) {
             const __m256i xs = qi_spread(x + r * RM_QBLOCK + (s + i) * 4);
+            const __m256i start = centred && i == 0 ? _mm256_slli_epi16(qi_spread(neg + r * 4), shift) : _mm256_setzero_si256();
             RM_UNROLL for (int t = 0; t < Q_TOGETHER; t++) {
                 const __m256i p = _mm256_maddubs_epi16(v[t], xs);
-                sum[r][t] = i % fit == 0 ? p : add_16(sum[r][t], p);
-                if (i % fit == fit - 1 || i == n - 1) a[r][t] = _mm256_add_epi32(a[r][t], _mm256_madd_epi16(sum[r][t], ones));
+                sum[r][t] = i ? add_16(sum[r][t], p) : centred ? _mm256_add_epi16(start, p) : p;
             }
+        }
+    }
+    RM_UNROLL for (int r = 0; r < n_row; r++) {
+        RM_UNROLL for (int t = 0; t < Q_TOGETHER; t++) {
+            a[r][t] = _mm256_madd_epi16(sum[r][t], _mm256_set1_epi16(1));
+            if (centred && !w->shift) /* what was taken off */
+                a[r][t] = _mm256_add_epi32(a[r][t], _mm256_madd_epi16(qi_spread(neg + r * 4), _mm256_set1_epi16((short)-(1 << shift))));
         }
     }
 }
 
-/* 8 bits: magnitude times sign, one by one. */
+/* 8 bits: magnitude times sign, one by one. They hold the offset already. */
 RM_INLINE void sums_wide(qs a[][Q_TOGETHER], const uint8_t *x, int n_row, const q_weights *w, int c, int s, int n) {
-    const __m256i ones = _mm256_set1_epi16(1);
-    RM_UNROLL for (int i = 0; i < n; i++) {
-        RM_FENCE;
+    RM_UNROLL for (int r = 0; r < n_row; r++) {
+        RM_UNROLL for (int t = 0; t < Q_TOGETHER; t++) a[r][t] = qs_zero();
+    }
+    RM_UNROLL for (int i = s; i < s + n; i++) {
+        FENCE;
         __m256i sign[Q_TOGETHER], size[Q_TOGETHER];
         RM_UNROLL for (int t = 0; t < Q_TOGETHER; t++) {
-            sign[t] = _mm256_xor_si256(step_quants(w, s + i, c + t), _mm256_set1_epi8((char)0x80));
+            sign[t] = _mm256_xor_si256(step_quants(w, i, c + t), _mm256_set1_epi8((char)0x80));
             size[t] = _mm256_abs_epi8(sign[t]);
         }
         RM_UNROLL for (int r = 0; r < n_row; r++) {
-            const __m256i xs = qi_spread(x + r * RM_QBLOCK + (s + i) * 4);
+            const __m256i xs = qi_spread(x + r * RM_QBLOCK + i * 4);
             RM_UNROLL for (int t = 0; t < Q_TOGETHER; t++) {
                 const __m256i p = _mm256_maddubs_epi16(size[t], _mm256_sign_epi8(xs, sign[t]));
-                a[r][t] = add_32(a[r][t], _mm256_madd_epi16(p, ones));
+                a[r][t] = add_32(a[r][t], _mm256_madd_epi16(p, _mm256_set1_epi16(1)));
             }
         }
     }
 }
 
 RM_INLINE void q_sums(qs a[][Q_TOGETHER], const uint8_t *x, const uint8_t *neg, int n_row, const q_weights *w, int c, int s, int n) {
-    const int fit = w->width == 4 ? 8 : w->width == 5 ? 4 : 2;
-    const bool wide = w->width == 8;
-    RM_UNROLL for (int r = 0; r < n_row; r++) { /* magnitude and sign hold the offset already */
-        RM_UNROLL for (int t = 0; t < Q_TOGETHER; t++) a[r][t] = w->shift && !wide ? qs_start(neg + r * 4, w->shift) : qs_zero();
+    if (w->width < 8) {
+        sums_narrow(a, x, neg, n_row, w, c, s, n);
+        return;
     }
-    const int once = fit == 2 && n_row > 3 && !w->packed ? 3 : n_row; /* rows whose sums the registers hold */
-    RM_UNROLL for (int r = 0; r < n_row; r += once) {
-        const int nr = n_row - r < once ? n_row - r : once;
-        if (wide)
-            sums_wide(a + r, x + r * RM_QBLOCK, nr, w, c, s, n);
-        else
-            sums_narrow(a + r, x + r * RM_QBLOCK, nr, w, c, s, n, fit);
-    }
+    const int once = w->table || n_row < 4 ? n_row : 3; /* rows whose sums the registers hold */
+    RM_UNROLL for (int r = 0; r < n_row; r += once) sums_wide(a + r, x + r * RM_QBLOCK, n_row - r < once ? n_row - r : once, w, c, s, n);
 }
 #endif
 
 /* ---- activations ---------------------------------------------------------------------------------------------------------------- */
 
-RM_INLINE int32_t sum_4(__m128i v) { /* of 4 numbers of 32 bits */
-    v = _mm_add_epi32(v, _mm_shuffle_epi32(v, 0x4E));
-    return _mm_cvtsi128_si32(_mm_add_epi32(v, _mm_shuffle_epi32(v, 0xB1)));
+/* Of a half block, from its sums of inputs 4 i + k in lane k: of the inputs 4 i and 4 i + 1, of 4 i + 2 and 4 i + 3. */
+RM_INLINE void pair_sums(int32_t pair[2], __m256i v) {
+    __m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0xB1));
+    pair[0] = _mm_cvtsi128_si32(s), pair[1] = _mm_extract_epi32(s, 2);
 }
+
+#ifdef RM_OWN_SUMS
+RM_INLINE void lane_meta(uint8_t *meta, int n_row, int32_t pair[2][2]) {
+    for (int k = 0; k < 3; k++) {
+        int16_t v[2];
+        for (int j = 0; j < 2; j++) v[j] = (int16_t)-(k == 0 ? pair[0][j] + pair[1][j] : pair[k - 1][j]);
+        memcpy(meta + (2 + k) * n_row * 4, v, sizeof v);
+    }
+}
+#endif
 
 static void q_quant_256(uint8_t *tile, const float *x, size_t ldx, int n_row, size_t n) {
     const __m256i magnitude = _mm256_set1_epi32(0x7FFFFFFF);
@@ -144,13 +165,16 @@ static void q_quant_256(uint8_t *tile, const float *x, size_t ldx, int n_row, si
                 __m256 f = amax < INFINITY ? _mm256_castsi256_ps(v[k]) : _mm256_setzero_ps();
                 v[k] = _mm256_cvtps_epi32(_mm256_mul_ps(f, _mm256_set1_ps(step.inv)));
             }
-            __m256i first = _mm256_add_epi32(v[0], v[1]), second = _mm256_add_epi32(v[2], v[3]);
-            int32_t sum[2] = {sum_4(_mm_add_epi32(_mm256_castsi256_si128(first), _mm256_extracti128_si256(first, 1))),
-                              sum_4(_mm_add_epi32(_mm256_castsi256_si128(second), _mm256_extracti128_si256(second, 1)))};
+            int32_t pair[2][2];
+            pair_sums(pair[0], _mm256_add_epi32(v[0], v[1]));
+            pair_sums(pair[1], _mm256_add_epi32(v[2], v[3]));
             __m256i q = _mm256_packs_epi16(_mm256_packs_epi32(v[0], v[1]), _mm256_packs_epi32(v[2], v[3]));
             q = _mm256_permutevar8x32_epi32(q, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
             _mm256_storeu_si256((void *)(tile + r * RM_QBLOCK), q);
-            act_meta(tile, n_row, r, step.d, sum);
+            act_meta(tile, n_row, r, step.d, (int32_t[2]){pair[0][0] + pair[0][1], pair[1][0] + pair[1][1]});
+#ifdef RM_OWN_SUMS
+            lane_meta(tile + n_row * RM_QBLOCK + r * 4, n_row, pair);
+#endif
         }
     }
 }

@@ -13,7 +13,7 @@
  *                                       qi_signed(v) makes them so: v - 128
  *   qf_load, qf_store, qf_zero, qf_half, qf_int8    floats; from halves; from bytes
  *   qf_spread(p), qf_set(a), qf_of(s), qf_add, qf_mul, qf_fma (a b + c), qf_fnma (c - a b)
- * or RM_OWN_SUMS and a q_sums of its own. */
+ * or RM_OWN_SUMS with a q_sums and a q_neg of its own. */
 #include "kern/shapes.h"
 
 enum { Q_PARTS = RM_GROUP / Q_LANES };
@@ -83,6 +83,13 @@ RM_INLINE qi step_quants(const q_weights *w, int s, int c) {
 }
 
 #ifndef RM_OWN_SUMS
+/* Minus a sum of activations. */
+RM_INLINE int32_t q_neg(const uint8_t *p) {
+    int32_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
 /* a[r][.] = the sums over the steps s .. s + n of the parts c .. c + Q_TOGETHER; neg: for each row minus the sum of its activations there. */
 RM_INLINE void q_sums(qs a[][Q_TOGETHER], const uint8_t *x, const uint8_t *neg, int n_row, const q_weights *w, int c, int s, int n) {
 #ifdef Q_SIGNED
@@ -133,11 +140,7 @@ RM_INLINE void block_sums(qf f[][Q_PARTS], const uint8_t *x, int n_row, const q_
         RM_UNROLL for (int t = 0; t < Q_TOGETHER; t++) m[t] = part_scale(w, head, s, n_sub + h, c + t, true, super);
         RM_UNROLL for (int r = 0; r < n_row; r++) {
             qf sx = qf_spread(meta + n_row * 4 + r * 4), *y = f[r] + c;
-            if (n_sub == 2) {
-                int32_t neg;
-                memcpy(&neg, meta + (3 + h) * n_row * 4 + r * 4, sizeof neg);
-                sx = qf_mul(qf_spread(meta + r * 4), qf_set((float)-neg));
-            }
+            if (n_sub == 2) sx = qf_mul(qf_spread(meta + r * 4), qf_set((float)-q_neg(meta + (3 + h) * n_row * 4 + r * 4)));
             RM_UNROLL for (int t = 0; t < Q_TOGETHER; t++) y[t] = subtract ? qf_fnma(m[t], sx, y[t]) : qf_fma(m[t], sx, y[t]);
         }
     }
