@@ -9,19 +9,20 @@ RM_INLINE vf kv_part(const void *p, size_t i, size_t n, bool half) {
 
 /* p[i][key] = q[i] k; a sum runs over the head dimension in order, one key per lane */
 RM_INLINE void attn_scores(float p[][RM_KV_BLOCK], const void *keys, const float *q, size_t ldq, int d, int nq, bool half) {
-    vf s[Q_TILE][KV_VECTORS];
-    for (int i = 0; i < nq; i++)
-        for (int c = 0; c < KV_VECTORS; c++) s[i][c] = v_set(0.0f);
-    for (int j = 0; j < d; j++) {
-        vf k[KV_VECTORS];
-        for (int c = 0; c < KV_VECTORS; c++) k[c] = kv_at(keys, (size_t)j * RM_KV_BLOCK + (size_t)c * 16, half);
-        for (int i = 0; i < nq; i++) {
-            vf x = v_set(q[(size_t)i * ldq + (size_t)j]);
-            for (int c = 0; c < KV_VECTORS; c++) s[i][c] = v_fma(x, k[c], s[i][c]);
+    const int nv = outer_width(nq);
+    for (int c = 0; c < KV_VECTORS; c += nv) {
+        vf s[Q_TILE][4];
+        RM_UNROLL for (int i = 0; i < nq; i++) { RM_UNROLL for (int t = 0; t < nv; t++) s[i][t] = v_set(0.0f); }
+        for (int j = 0; j < d; j++) {
+            vf k[4];
+            RM_UNROLL for (int t = 0; t < nv; t++) k[t] = kv_at(keys, (size_t)j * RM_KV_BLOCK + (size_t)(c + t) * 16, half);
+            RM_UNROLL for (int i = 0; i < nq; i++) {
+                vf x = v_set(q[(size_t)i * ldq + (size_t)j]);
+                RM_UNROLL for (int t = 0; t < nv; t++) s[i][t] = v_fma(x, k[t], s[i][t]);
+            }
         }
+        RM_UNROLL for (int i = 0; i < nq; i++) { RM_UNROLL for (int t = 0; t < nv; t++) v_store(p[i] + 16 * (c + t), s[i][t]); }
     }
-    for (int i = 0; i < nq; i++)
-        for (int c = 0; c < KV_VECTORS; c++) v_store(p[i] + 16 * c, s[i][c]);
 }
 
 /* The running softmax of one query: turns its scores p into weights and rescales what was summed before if the maximum grew. */
@@ -58,36 +59,32 @@ RM_INLINE void attn_weights(float p[RM_KV_BLOCK], const rm_attn *a, int q) {
 
 /* o[iq..][16 c..] += sum over keys j0 <= j < j1 of p[j] v[j]: in the order of the keys */
 RM_INLINE void attn_values(const rm_attn *a, float p[][RM_KV_BLOCK], int iq, int nq, int j0, int j1, bool half) {
-    size_t d = (size_t)a->d;
-    for (size_t c = 0; c < d; c += 64) {
-        size_t rest = d - c;
-        if (rest >= 64) {
-            vf o[Q_TILE][4];
-            for (int i = 0; i < nq; i++)
-                for (int t = 0; t < 4; t++) o[i][t] = v_load(a->o + (size_t)(iq + i) * a->ldo + c + (size_t)t * 16);
+    const size_t d = (size_t)a->d, nv = (size_t)outer_width(nq);
+    size_t c = 0;
+    for (; c + 16 * nv <= d; c += 16 * nv) {
+        float *to = a->o + (size_t)iq * a->ldo + c;
+        vf o[Q_TILE][4];
+        RM_UNROLL for (int i = 0; i < nq; i++) { RM_UNROLL for (size_t t = 0; t < nv; t++) o[i][t] = v_load(to + (size_t)i * a->ldo + 16 * t); }
+        for (int j = j0; j < j1; j++) {
+            vf v[4];
+            RM_UNROLL for (size_t t = 0; t < nv; t++) v[t] = kv_at(a->v, (size_t)j * d + c + 16 * t, half);
+            RM_UNROLL for (int i = 0; i < nq; i++) {
+                vf w = v_set(p[i][j]);
+                RM_UNROLL for (size_t t = 0; t < nv; t++) o[i][t] = v_fma(w, v[t], o[i][t]);
+            }
+        }
+        RM_UNROLL for (int i = 0; i < nq; i++) { RM_UNROLL for (size_t t = 0; t < nv; t++) v_store(to + (size_t)i * a->ldo + 16 * t, o[i][t]); }
+    }
+    for (; c < d; c += 16) {
+        const size_t n = d - c < 16 ? d - c : 16;
+        for (int i = 0; i < nq; i++) {
+            float *row = a->o + (size_t)(iq + i) * a->ldo;
+            vf o = ld(row, c, d);
             for (int j = j0; j < j1; j++) {
-                vf v[4];
-                for (int t = 0; t < 4; t++) v[t] = kv_at(a->v, (size_t)j * d + c + (size_t)t * 16, half);
-                for (int i = 0; i < nq; i++) {
-                    vf w = v_set(p[i][j]);
-                    for (int t = 0; t < 4; t++) o[i][t] = v_fma(w, v[t], o[i][t]);
-                }
+                vf v = n == 16 ? kv_at(a->v, (size_t)j * d + c, half) : kv_part(a->v, (size_t)j * d + c, n, half);
+                o = v_fma(v_set(p[i][j]), v, o);
             }
-            for (int i = 0; i < nq; i++)
-                for (int t = 0; t < 4; t++) v_store(a->o + (size_t)(iq + i) * a->ldo + c + (size_t)t * 16, o[i][t]);
-        } else {
-            for (size_t t = c; t < d; t += 16) {
-                size_t n = d - t < 16 ? d - t : 16;
-                for (int i = 0; i < nq; i++) {
-                    float *row = a->o + (size_t)(iq + i) * a->ldo;
-                    vf o = ld(row, t, d);
-                    for (int j = j0; j < j1; j++) {
-                        vf v = n == 16 ? kv_at(a->v, (size_t)j * d + t, half) : kv_part(a->v, (size_t)j * d + t, n, half);
-                        o = v_fma(v_set(p[i][j]), v, o);
-                    }
-                    st(row, o, t, d);
-                }
-            }
+            st(row, o, c, d);
         }
     }
 }

@@ -3,9 +3,11 @@
 #include "kern/vec_avx2.h"
 #include "kern/ops.h"
 
-#define DOT_R 2
+#define DOT_R 4
 #define DOT_O 3
-#define OUTER_R 2
+#define OUTER_R 6
+#define OUTER_S 5
+#include "kern/avx2_dot.h"
 #include "kern/gemm.h"
 #include "kern/attn.h"
 #include "kern/avx2_quant.h"

@@ -8,6 +8,7 @@
 #define DOT_R 4
 #define DOT_O 6
 #define OUTER_R 6
+#define OUTER_S 24
 #include "kern/gemm.h"
 #include "kern/attn.h"
 #include "kern/avx512_quant.h"

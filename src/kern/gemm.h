@@ -1,14 +1,8 @@
 /* Products with row-major weights on the vectors of vec_*.h; included like ops.h. The including file sets the tile sizes to what
- * its registers hold: DOT_R x DOT_O sums of mul_rows, OUTER_R x 4 of mul_columns. */
+ * its registers hold: DOT_R x DOT_O sums of mul_rows; OUTER_R rows at most of mul_columns and attention, OUTER_S sums
+ * where a tile is wider than one vector. */
 
-#ifdef __clang__
-#define RM_UNROLL _Pragma("unroll")
-#define RM_NO_UNROLL _Pragma("nounroll")
-#else
-#define RM_UNROLL _Pragma("GCC unroll 16")
-#define RM_NO_UNROLL _Pragma("GCC unroll 1")
-#endif
-#define RM_INLINE static inline __attribute__((always_inline))
+#include "kern/inline.h"
 
 RM_INLINE vf weight(const uint8_t *w, size_t i, rm_wtype type) {
     if (type == RM_W_F32) return v_load((const float *)(const void *)w + i);
@@ -22,14 +16,11 @@ RM_INLINE vf weight_n(const uint8_t *w, size_t i, size_t n, rm_wtype type) {
 /* Rows of x per block; inputs per block, so that the weights of DOT_O outputs stay in the first cache. */
 enum { DOT_ROWS = 64, DOT_DEPTH = 1024 };
 
-/* One sum per (row, output), 16 lanes along n, over inputs i0 .. i1. kept: sums of the inputs before (if i0 > 0) and of these (if i1 < n), else
- * they are finished into y. */
-RM_INLINE void dot_tile(float *y, size_t ldy, const float *x, size_t ldx, const uint8_t *w, size_t ldw, size_t i0, size_t i1, size_t n,
-                        const float *bias, vf *kept, rm_wtype type, int nr, int no) {
-    vf s[DOT_R][DOT_O];
-    RM_UNROLL for (int r = 0; r < nr; r++) { RM_UNROLL for (int o = 0; o < no; o++) s[r][o] = i0 ? kept[r * DOT_O + o] : v_set(0.0f); }
-    size_t i = i0;
-    for (; i + 16 <= i1; i += 16) {
+#ifndef RM_OWN_SPAN
+/* Sums over the whole vectors of inputs i0 .. i1. */
+RM_INLINE void dot_span(vf s[][DOT_O], const float *x, size_t ldx, const uint8_t *w, size_t ldw, size_t i0, size_t i1, rm_wtype type, int nr,
+                        int no) {
+    for (size_t i = i0; i < i1; i += 16) {
         vf a[DOT_O];
         RM_UNROLL for (int o = 0; o < no; o++) a[o] = weight(w + (size_t)o * ldw, i, type);
         RM_UNROLL for (int r = 0; r < nr; r++) {
@@ -37,6 +28,17 @@ RM_INLINE void dot_tile(float *y, size_t ldy, const float *x, size_t ldx, const 
             RM_UNROLL for (int o = 0; o < no; o++) s[r][o] = v_fma(a[o], b, s[r][o]);
         }
     }
+}
+#endif
+
+/* One sum per (row, output), 16 lanes along n, over inputs i0 .. i1. kept: sums of the inputs before (if i0 > 0) and of these (if i1 < n), else
+ * they are finished into y. */
+RM_INLINE void dot_tile(float *y, size_t ldy, const float *x, size_t ldx, const uint8_t *w, size_t ldw, size_t i0, size_t i1, size_t n,
+                        const float *bias, vf *kept, rm_wtype type, int nr, int no) {
+    vf s[DOT_R][DOT_O];
+    RM_UNROLL for (int r = 0; r < nr; r++) { RM_UNROLL for (int o = 0; o < no; o++) s[r][o] = i0 ? kept[r * DOT_O + o] : v_set(0.0f); }
+    size_t i = i0 + (i1 - i0) / 16 * 16;
+    dot_span(s, x, ldx, w, ldw, i0, i, type, nr, no);
     if (i < i1) {
         RM_UNROLL for (int r = 0; r < nr; r++) {
             vf b = v_load_n(x + (size_t)r * ldx + i, i1 - i);
@@ -87,14 +89,21 @@ RM_INLINE void dot_all(float *y, size_t ldy, const float *x, size_t ldx, int n_r
                 float *yo = y + (size_t)r0 * ldy + o;
                 const float *xr = x + (size_t)r0 * ldx;
                 vf *k = kept; /* not used where depth is n: a block may have any number of rows then */
-                int r = r0;
-                for (; r + DOT_R <= r1; r += DOT_R, yo += DOT_R * ldy, xr += DOT_R * ldx) {
-                    dot_strip(yo, ldy, xr, ldx, wo, ldw, no, i0, i1, n, b, k, type, DOT_R);
-                    if (depth < n) k += DOT_R * DOT_O;
-                }
-                for (; r < r1; r++, yo += ldy, xr += ldx) {
-                    dot_strip(yo, ldy, xr, ldx, wo, ldw, no, i0, i1, n, b, k, type, 1);
-                    if (depth < n) k += DOT_O;
+                for (int r = r0, nr; r < r1; r += nr, yo += (size_t)nr * ldy, xr += (size_t)nr * ldx) {
+                    nr = r1 - r < DOT_R ? r1 - r : DOT_R;
+                    switch (nr) {
+#define X(rows)                                                                                                                                      \
+    case rows:                                                                                                                                       \
+        if (rows <= DOT_R) dot_strip(yo, ldy, xr, ldx, wo, ldw, no, i0, i1, n, b, k, type, rows);                                                    \
+        break;
+                        X(1)
+                        X(2)
+                        X(3)
+                        X(4)
+#undef X
+                    default: break;
+                    }
+                    if (depth < n) k += nr * DOT_O;
                 }
             }
         }
@@ -112,6 +121,14 @@ static void op_mul_rows(float *y, size_t ldy, const float *x, size_t ldx, int n_
 
 /* ---- gradient with respect to the input: sums run over the outputs ------------------------------------------------------- */
 
+/* How many vectors the sums of nr rows may be wide. */
+RM_INLINE int outer_width(int nr) { return nr * 4 <= OUTER_S ? 4 : nr * 2 <= OUTER_S ? 2 : 1; }
+
+/* Tiles of one call are as wide as the first, which has one row more at most. */
+RM_INLINE bool outer_exists(int nr, int nv) {
+    return nr <= OUTER_R && (nv == outer_width(nr) || (nr < OUTER_R && nv == outer_width(nr + 1)));
+}
+
 /* dy has element (row, output) at row * lddy + output * step */
 RM_INLINE void outer_tile(float *dx, size_t lddx, const float *dy, size_t lddy, size_t step, const float *w, size_t ldw, int n_out, int nr, int nv) {
     vf s[OUTER_R][4];
@@ -128,7 +145,7 @@ RM_INLINE void outer_tile(float *dx, size_t lddx, const float *dy, size_t lddy, 
 }
 static void outer_rest(float *dx, size_t lddx, const float *dy, size_t lddy, size_t step, int n_row, const float *w, size_t ldw, int n_out,
                        size_t n) {
-    for (int r = 0; r < n_row; r++) { /* fewer than 64 columns */
+    for (int r = 0; r < n_row; r++) { /* fewer columns than a tile has */
         FOR_VECTORS(i, n) {
             vf s = ld(dx + (size_t)r * lddx, i, n);
             for (int o = 0; o < n_out; o++) s = v_fma(v_set(dy[(size_t)r * lddy + (size_t)o * step]), ld(w + (size_t)o * ldw, i, n), s);
@@ -145,22 +162,26 @@ RM_INLINE int outer_rows(int n) {
 
 static void columns_all(float *dx, size_t lddx, const float *dy, size_t lddy, size_t step, int n_row, const float *w, size_t ldw, int n_out,
                         size_t n) {
+    if (n_row == 0) return;
+    const int nv = outer_width(outer_rows(n_row));
     size_t c = 0;
-    for (; c + 64 <= n; c += 64)
+    for (; c + (size_t)nv * 16 <= n; c += (size_t)nv * 16)
         for (int i = 0, nr; i < n_row; i += nr) {
             float *to = dx + (size_t)i * lddx + c;
             const float *from = dy + (size_t)i * lddy;
-            switch (nr = outer_rows(n_row - i)) {
-#define X(rows)                                                                                                                                      \
-    case rows: outer_tile(to, lddx, from, lddy, step, w + c, ldw, n_out, rows, 4); break;
-                X(1)
-                X(2)
-#if OUTER_R > 2
-                X(3)
-                X(4)
-                X(5)
-                X(6)
-#endif
+            switch ((nr = outer_rows(n_row - i)) * 8 + nv) {
+#define X(rows, vectors)                                                                                                                             \
+    case rows * 8 + vectors:                                                                                                                         \
+        if (outer_exists(rows, vectors)) outer_tile(to, lddx, from, lddy, step, w + c, ldw, n_out, rows, vectors);                                   \
+        break;
+#define EACH(rows) X(rows, 1) X(rows, 2) X(rows, 4)
+                EACH(1)
+                EACH(2)
+                EACH(3)
+                EACH(4)
+                EACH(5)
+                EACH(6)
+#undef EACH
 #undef X
             default: break;
             }

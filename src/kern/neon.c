@@ -5,7 +5,8 @@
 
 #define DOT_R 2
 #define DOT_O 3
-#define OUTER_R 2
+#define OUTER_R 6
+#define OUTER_S 5
 #include "kern/gemm.h"
 #include "kern/attn.h"
 #include "kern/neon_quant.h"

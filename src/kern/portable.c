@@ -6,6 +6,7 @@
 #define DOT_R 2
 #define DOT_O 2
 #define OUTER_R 2
+#define OUTER_S 8
 #include "kern/gemm.h"
 #include "kern/attn.h"
 #include "kern/quant.h"
