@@ -97,9 +97,7 @@ RM_INLINE void sums_narrow(qs a[][Q_TOGETHER], const uint8_t *x, const uint8_t *
 
 /* 8 bits: magnitude times sign, one by one. They hold the offset already. */
 RM_INLINE void sums_wide(qs a[][Q_TOGETHER], const uint8_t *x, int n_row, const q_weights *w, int c, int s, int n) {
-    RM_UNROLL for (int r = 0; r < n_row; r++) {
-        RM_UNROLL for (int t = 0; t < Q_TOGETHER; t++) a[r][t] = qs_zero();
-    }
+    RM_UNROLL for (int r = 0; r < n_row; r++) { RM_UNROLL for (int t = 0; t < Q_TOGETHER; t++) a[r][t] = qs_zero(); }
     RM_UNROLL for (int i = s; i < s + n; i++) {
         FENCE;
         __m256i sign[Q_TOGETHER], size[Q_TOGETHER];
@@ -140,7 +138,7 @@ RM_INLINE void pair_sums(int32_t pair[2], __m256i v) {
 RM_INLINE void lane_meta(uint8_t *meta, int n_row, int32_t pair[2][2]) {
     for (int k = 0; k < 3; k++) {
         int16_t v[2];
-        for (int j = 0; j < 2; j++) v[j] = (int16_t)-(k == 0 ? pair[0][j] + pair[1][j] : pair[k - 1][j]);
+        for (int j = 0; j < 2; j++) v[j] = (int16_t) - (k == 0 ? pair[0][j] + pair[1][j] : pair[k - 1][j]);
         memcpy(meta + (2 + k) * n_row * 4, v, sizeof v);
     }
 }

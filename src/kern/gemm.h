@@ -125,9 +125,7 @@ static void op_mul_rows(float *y, size_t ldy, const float *x, size_t ldx, int n_
 RM_INLINE int outer_width(int nr) { return nr * 4 <= OUTER_S ? 4 : nr * 2 <= OUTER_S ? 2 : 1; }
 
 /* Tiles of one call are as wide as the first, which has one row more at most. */
-RM_INLINE bool outer_exists(int nr, int nv) {
-    return nr <= OUTER_R && (nv == outer_width(nr) || (nr < OUTER_R && nv == outer_width(nr + 1)));
-}
+RM_INLINE bool outer_exists(int nr, int nv) { return nr <= OUTER_R && (nv == outer_width(nr) || (nr < OUTER_R && nv == outer_width(nr + 1))); }
 
 /* dy has element (row, output) at row * lddy + output * step */
 RM_INLINE void outer_tile(float *dx, size_t lddx, const float *dy, size_t lddy, size_t step, const float *w, size_t ldw, int n_out, int nr, int nv) {

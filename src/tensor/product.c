@@ -316,8 +316,17 @@ static strip strip_of(const gradient *p, int chunk) {
     return (strip){from, to - from, c, n_in - c < (size_t)p->chunk ? n_in - c : (size_t)p->chunk};
 }
 
+/* Many rows gather their sums side by side: those of the gradient often lie a power of two apart, on the same few lines of the first cache. */
+enum { ASIDE_ROWS = 16 };
+static inline bool sums_aside(const gradient *p) { return p->chunk == RM_PANEL && p->n_row >= ASIDE_ROWS; }
+
 /* Fewer rows than this take float32 weights from where they lie. */
 enum { IN_PLACE_ROWS = 8 };
+
+/* Copies n columns of n_row rows. */
+static void copy_columns(float *to, size_t ldto, const float *from, size_t ldfrom, int n_row, size_t n) {
+    for (int i = 0; i < n_row; i++) memcpy(to + (size_t)i * ldto, from + (size_t)i * ldfrom, n * sizeof *to);
+}
 
 static void float_strip(void *ctx, int chunk, int thread) {
     const gradient *p = ctx;
@@ -326,6 +335,10 @@ static void float_strip(void *ctx, int chunk, int thread) {
     strip s = strip_of(p, chunk);
     float *tile = (float *)(void *)(p->local + (size_t)thread * p->local_bytes);
     bool in_place = part->kind == RM_PART_ROWS && part->wtype == RM_W_F32 && (size_t)part->data % sizeof(float) == 0 && s.n_row < IN_PLACE_ROWS;
+    bool aside = sums_aside(p);
+    float *dx = p->y + (size_t)s.row * p->ldy + s.column, *sum = aside ? tile + TILE_FLOATS : dx;
+    size_t ldsum = aside ? RM_PANEL : p->ldy;
+    if (aside) copy_columns(sum, RM_PANEL, dx, p->ldy, s.n_row, s.n_column);
     for (int o = 0, at_once = TILE_FLOATS / p->chunk; o < part->n_out; o += at_once) {
         int no = least(at_once, part->n_out - o);
         const float *rows = tile;
@@ -340,9 +353,9 @@ static void float_strip(void *ctx, int chunk, int thread) {
         } else {
             rm_part_columns(p->w, part, o, no, s.column, s.n_column, tile);
         }
-        k->mul_columns(p->y + (size_t)s.row * p->ldy + s.column, p->ldy, p->x + (size_t)s.row * p->ldx + o, p->ldx, s.n_row, rows, ld, no,
-                       s.n_column);
+        k->mul_columns(sum, ldsum, p->x + (size_t)s.row * p->ldx + o, p->ldx, s.n_row, rows, ld, no, s.n_column);
     }
+    if (aside) copy_columns(dx, p->ldy, sum, RM_PANEL, s.n_row, s.n_column);
 }
 
 /* dy in bf16 has rows of whole groups, with zeros behind the last output. */
@@ -359,12 +372,6 @@ static void round_dy(void *ctx, int chunk, int thread) {
     }
 }
 
-/* Copies n columns of n_row rows. */
-static void copy_columns(float *to, size_t ldto, const float *from, size_t ldfrom, int n_row, size_t n) {
-    for (int i = 0; i < n_row; i++) memcpy(to + (size_t)i * ldto, from + (size_t)i * ldfrom, n * sizeof *to);
-}
-
-/* The sums are gathered side by side: rows of the gradient often lie a power of two apart, on the same few lines of the first cache. */
 static void panel_strip(void *ctx, int chunk, int thread) {
     const gradient *p = ctx;
     const rm_part *part = p->part;
@@ -398,7 +405,7 @@ static bool run_part_t(gradient *p) {
         p->local_bytes = RM_PANEL * (PANEL_OUTPUTS * sizeof(uint16_t) + (size_t)p->n_row * sizeof(float));
     } else {
         p->chunk = part->kind == RM_PART_ROWS || (part->kind == RM_PART_PACKED && e->kern->q_columns) ? RM_PANEL : T_COLUMNS;
-        p->local_bytes = TILE_FLOATS * sizeof(float);
+        p->local_bytes = (TILE_FLOATS + (sums_aside(p) ? RM_PANEL * (size_t)p->n_row : 0)) * sizeof(float);
     }
     if (!(p->local = rm_exec_local(e, p->local_bytes))) return false;
     int strips = (p->w->n_in + p->chunk - 1) / p->chunk;
