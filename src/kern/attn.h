@@ -7,13 +7,14 @@ RM_INLINE vf kv_part(const void *p, size_t i, size_t n, bool half) {
     return half ? v_load_half_n((const uint16_t *)p + i, n) : v_load_n((const float *)p + i, n);
 }
 
-/* p[i][key] = q[i] k; a sum runs over the head dimension in order, one key per lane */
-RM_INLINE void attn_scores(float p[][RM_KV_BLOCK], const void *keys, const float *q, size_t ldq, int d, int nq, bool half) {
+/* p[i][key] = q[i] k; a sum runs over the head dimension in order, one key per lane. Meanwhile `ahead` is fetched, as many bytes as the keys have. */
+RM_INLINE void attn_scores(float p[][RM_KV_BLOCK], const void *keys, const float *q, size_t ldq, int d, int nq, bool half, const char *ahead) {
     const int nv = outer_width(nq);
     for (int c = 0; c < KV_VECTORS; c += nv) {
         vf s[Q_TILE][4];
         RM_UNROLL for (int i = 0; i < nq; i++) { RM_UNROLL for (int t = 0; t < nv; t++) s[i][t] = v_set(0.0f); }
-        for (int j = 0; j < d; j++) {
+        for (int j = 0; j < d; j++, ahead += nv * (half ? 32 : 64)) {
+            __builtin_prefetch(ahead, 0, 3);
             vf k[4];
             RM_UNROLL for (int t = 0; t < nv; t++) k[t] = kv_at(keys, (size_t)j * RM_KV_BLOCK + (size_t)(c + t) * 16, half);
             RM_UNROLL for (int i = 0; i < nq; i++) {
@@ -57,15 +58,17 @@ RM_INLINE void attn_weights(float p[RM_KV_BLOCK], const rm_attn *a, int q) {
     a->l[q] += v_sum(sum);
 }
 
-/* o[iq..][16 c..] += sum over keys j0 <= j < j1 of p[j] v[j]: in the order of the keys */
+/* o[iq..][16 c..] += sum over keys j0 <= j < j1 of p[j] v[j]: in the order of the keys. The next keys are fetched meanwhile. */
 RM_INLINE void attn_values(const rm_attn *a, float p[][RM_KV_BLOCK], int iq, int nq, int j0, int j1, bool half) {
+    const char *ahead = a->next;
     const size_t d = (size_t)a->d, nv = (size_t)outer_width(nq);
     size_t c = 0;
     for (; c + 16 * nv <= d; c += 16 * nv) {
         float *to = a->o + (size_t)iq * a->ldo + c;
         vf o[Q_TILE][4];
         RM_UNROLL for (int i = 0; i < nq; i++) { RM_UNROLL for (size_t t = 0; t < nv; t++) o[i][t] = v_load(to + (size_t)i * a->ldo + 16 * t); }
-        for (int j = j0; j < j1; j++) {
+        for (int j = j0; j < j1; j++, ahead += nv * (half ? 32 : 64)) {
+            __builtin_prefetch(ahead, 0, 3);
             vf v[4];
             RM_UNROLL for (size_t t = 0; t < nv; t++) v[t] = kv_at(a->v, (size_t)j * d + c + 16 * t, half);
             RM_UNROLL for (int i = 0; i < nq; i++) {
@@ -105,7 +108,7 @@ RM_INLINE void attn_tile(const rm_attn *a, int iq, int nq, bool half) {
     float p[Q_TILE][RM_KV_BLOCK];
     int j0, j1;
     if (!attn_seen(a->from + iq, a->to + iq, nq, &j0, &j1)) return;
-    attn_scores(p, a->k, a->q + (size_t)iq * a->ldq, a->ldq, a->d, nq, half);
+    attn_scores(p, a->k, a->q + (size_t)iq * a->ldq, a->ldq, a->d, nq, half, a->v);
     for (int i = 0; i < nq; i++) attn_weights(p[i], a, iq + i);
     attn_values(a, p, iq, nq, j0, j1, half);
 }

@@ -27,6 +27,7 @@ typedef struct {
     float scale;
     bool half; /* k and v are IEEE half precision, else float */
     const void *k, *v;
+    const void *next; /* the keys of the call after this, to be fetched meanwhile; k if not known */
     const float *q; /* [n_q] rows of d floats, ldq floats apart */
     size_t ldq;
     const int *from, *to; /* [n_q] the visible slots of the block; from >= to: none */

@@ -150,9 +150,11 @@ static void attend(const job *j, const task *k, int segment, part p, int thread)
     const rm_config *c = &j->m->cfg;
     size_t d = (size_t)c->d_head;
     int from[QUERIES], to[QUERIES], b0 = segment * SEGMENT, b1 = b0 + SEGMENT;
+    if (b0 < k->b0) b0 = k->b0;
+    if (b1 > k->b1) b1 = k->b1;
     for (int i = 0; i < k->n; i++) p.max[i] = -INFINITY, p.sum[i] = 0;
     memset(p.o, 0, (size_t)k->n * d * sizeof *p.o);
-    for (int b = b0 > k->b0 ? b0 : k->b0; b < b1 && b < k->b1; b++) {
+    for (int b = b0; b < b1; b++) {
         for (int i = 0; i < k->n; i++) {
             int pos = k->run->pos + (k->first + i) / j->group - b * RM_KV_BLOCK;
             from[i] = pos >= j->window ? pos - j->window + 1 : 0;
@@ -160,6 +162,7 @@ static void attend(const job *j, const task *k, int segment, part p, int thread)
         }
         const char *block = head_block(j, k->run, b, k->ih);
         rm_attn a = {.d = c->d_head, .n_q = k->n, .scale = c->attn_scale, .half = j->m->kv_half, .k = block};
+        a.next = b + 1 < b1 ? head_block(j, k->run, b + 1, k->ih) : k->ih + 1 < c->n_kv ? head_block(j, k->run, b0, k->ih + 1) : block;
         a.v = block + d * RM_KV_BLOCK * (j->m->kv_half ? sizeof(uint16_t) : sizeof(float));
         a.q = j->q + k->at, a.ldq = d, a.from = from, a.to = to;
         a.o = p.o, a.ldo = d, a.m = p.max, a.l = p.sum, a.scratch = j->scratch + (size_t)thread * kernel_floats(d);

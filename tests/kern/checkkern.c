@@ -267,6 +267,7 @@ static void check_attention(const rm_kern *k, int d, int n_q, bool half, int win
                      .scratch = scratch.p,
                      .prompt = prompt};
         a.k = half ? (const void *)(kh + each * (size_t)b) : kt + each * (size_t)b;
+        a.next = a.k;
         a.v = half ? (const void *)(vh + each * (size_t)b) : v + each * (size_t)b;
         k->attn_block(&a);
         for (int i = 0; i < n_q; i++) { /* the same one by one */
