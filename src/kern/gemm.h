@@ -13,7 +13,7 @@ RM_INLINE vf weight_n(const uint8_t *w, size_t i, size_t n, rm_wtype type) {
     return type == RM_W_F16 ? v_load_half_n((const uint16_t *)(const void *)w + i, n) : v_load_bf16_n((const uint16_t *)(const void *)w + i, n);
 }
 
-/* Rows of x per block; inputs per block, so that the weights of DOT_O outputs stay in the first cache. */
+/* Rows of x per block, which stay in the second cache; inputs per block, so that the weights of DOT_O outputs stay in the first one. */
 enum { DOT_ROWS = 64, DOT_DEPTH = 1024 };
 
 #ifndef RM_OWN_SPAN
@@ -77,9 +77,8 @@ RM_INLINE void dot_all(float *y, size_t ldy, const float *x, size_t ldx, int n_r
                        const float *bias, rm_wtype type) {
     vf kept[DOT_ROWS * DOT_O];
     size_t depth = n <= DOT_DEPTH + DOT_DEPTH / 2 || n_row == 1 ? n : DOT_DEPTH;
-    int block = depth == n ? n_row : DOT_ROWS;
-    for (int r0 = 0; r0 < n_row; r0 += block) {
-        int r1 = n_row - r0 < block ? n_row : r0 + block;
+    for (int r0 = 0; r0 < n_row; r0 += DOT_ROWS) {
+        int r1 = n_row - r0 < DOT_ROWS ? n_row : r0 + DOT_ROWS;
         for (int o = 0; o < n_out; o += DOT_O) {
             int no = n_out - o < DOT_O ? n_out - o : DOT_O;
             const float *b = bias ? bias + o : NULL;
@@ -88,8 +87,8 @@ RM_INLINE void dot_all(float *y, size_t ldy, const float *x, size_t ldx, int n_r
                 size_t i1 = n - i0 < depth ? n : i0 + depth;
                 float *yo = y + (size_t)r0 * ldy + o;
                 const float *xr = x + (size_t)r0 * ldx;
-                vf *k = kept; /* not used where depth is n: a block may have any number of rows then */
-                for (int r = r0, nr; r < r1; r += nr, yo += (size_t)nr * ldy, xr += (size_t)nr * ldx) {
+                vf *k = kept;
+                for (int r = r0, nr; r < r1; r += nr, yo += (size_t)nr * ldy, xr += (size_t)nr * ldx, k += nr * DOT_O) {
                     nr = r1 - r < DOT_R ? r1 - r : DOT_R;
                     switch (nr) {
 #define X(rows)                                                                                                                                      \
@@ -103,7 +102,6 @@ RM_INLINE void dot_all(float *y, size_t ldy, const float *x, size_t ldx, int n_r
 #undef X
                     default: break;
                     }
-                    if (depth < n) k += nr * DOT_O;
                 }
             }
         }

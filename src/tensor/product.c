@@ -316,9 +316,9 @@ static strip strip_of(const gradient *p, int chunk) {
     return (strip){from, to - from, c, n_in - c < (size_t)p->chunk ? n_in - c : (size_t)p->chunk};
 }
 
-/* Many rows gather their sums side by side: those of the gradient often lie a power of two apart, on the same few lines of the first cache. */
-enum { ASIDE_ROWS = 16 };
-static inline bool sums_aside(const gradient *p) { return p->chunk == RM_PANEL && p->n_row >= ASIDE_ROWS; }
+/* Many rows gather their sums side by side if those of the gradient lie a power of two apart, on the same few lines of the first cache. */
+enum { ASIDE_ROWS = 16, ASIDE_FLOATS = 256 };
+static inline bool sums_aside(const gradient *p) { return p->chunk == RM_PANEL && p->n_row >= ASIDE_ROWS && p->ldy % ASIDE_FLOATS == 0; }
 
 /* Fewer rows than this take float32 weights from where they lie. */
 enum { IN_PLACE_ROWS = 8 };
