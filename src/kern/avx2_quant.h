@@ -120,7 +120,7 @@ RM_INLINE void q_sums(qs a[][Q_TOGETHER], const uint8_t *x, const uint8_t *neg, 
         sums_narrow(a, x, neg, n_row, w, c, s, n);
         return;
     }
-    const int once = w->table || n_row < 4 ? n_row : 3; /* rows whose sums the registers hold */
+    const int once = w->table || n_row < 4 ? n_row : (n_row + 1) / 2; /* rows whose sums the registers hold */
     RM_UNROLL for (int r = 0; r < n_row; r += once) sums_wide(a + r, x + r * RM_QBLOCK, n_row - r < once ? n_row - r : once, w, c, s, n);
 }
 #endif
