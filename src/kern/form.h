@@ -71,7 +71,8 @@ static inline size_t rm_form_expanded_scales(const rm_form_info *f) { /* floats 
 }
 
 /* A tile of up to RM_QROWS rows of activations in 8 bits, block after block: int8 q[rows][32]; then for each row: float d; float d * sum q;
- * int32 -sum q; -sum of the first 16; -sum of the last 16 (each [rows]). */
+ * int32 -sum q; -sum of the first 16; -sum of the last 16 (each [rows]). The table avx2 has two int16 instead of each int32: for the inputs 4 i and 4 i + 1,
+ * and for 4 i + 2 and 4 i + 3. */
 enum { RM_QX_META = 5, RM_QX_ROW = RM_QBLOCK + RM_QX_META * 4 };
 
 #endif
