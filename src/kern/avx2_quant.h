@@ -133,15 +133,15 @@ RM_INLINE void pair_sums(int32_t pair[2], __m256i v) {
     pair[0] = _mm_cvtsi128_si32(s), pair[1] = _mm_extract_epi32(s, 2);
 }
 
+RM_INLINE void put_meta(uint8_t *tile, int n_row, int r, float d, int32_t pair[2][2]) {
 #ifdef RM_OWN_SUMS
-RM_INLINE void lane_meta(uint8_t *meta, int n_row, int32_t pair[2][2]) {
-    for (int k = 0; k < 3; k++) {
-        int16_t v[2];
-        for (int j = 0; j < 2; j++) v[j] = (int16_t) - (k == 0 ? pair[0][j] + pair[1][j] : pair[k - 1][j]);
-        memcpy(meta + (2 + k) * n_row * 4, v, sizeof v);
-    }
-}
+    int16_t neg[3][2];
+    for (int j = 0; j < 2; j++) neg[0][j] = (int16_t)(-pair[0][j] - pair[1][j]), neg[1][j] = (int16_t)-pair[0][j], neg[2][j] = (int16_t)-pair[1][j];
+    act_put(tile, n_row, r, d, -q_neg((const uint8_t *)neg[0]), neg);
+#else
+    act_meta(tile, n_row, r, d, (int32_t[2]){pair[0][0] + pair[0][1], pair[1][0] + pair[1][1]});
 #endif
+}
 
 static void q_quant_256(uint8_t *tile, const float *x, size_t ldx, int n_row, size_t n) {
     const __m256i magnitude = _mm256_set1_epi32(0x7FFFFFFF);
@@ -168,10 +168,7 @@ static void q_quant_256(uint8_t *tile, const float *x, size_t ldx, int n_row, si
             __m256i q = _mm256_packs_epi16(_mm256_packs_epi32(v[0], v[1]), _mm256_packs_epi32(v[2], v[3]));
             q = _mm256_permutevar8x32_epi32(q, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
             _mm256_storeu_si256((void *)(tile + r * RM_QBLOCK), q);
-            act_meta(tile, n_row, r, step.d, (int32_t[2]){pair[0][0] + pair[0][1], pair[1][0] + pair[1][1]});
-#ifdef RM_OWN_SUMS
-            lane_meta(tile + n_row * RM_QBLOCK + r * 4, n_row, pair);
-#endif
+            put_meta(tile, n_row, r, step.d, pair);
         }
     }
 }

@@ -10,14 +10,18 @@ static inline act_step act_step_of(float amax) {
     return s.inv < INFINITY ? s : (act_step){0.0f, 0.0f}; /* below 1e-36: nothing */
 }
 
-/* What stands behind the numbers of a block, for row r; sum: of the two halves. */
-static inline void act_meta(uint8_t *tile, int n_row, int r, float d, const int32_t sum[2]) {
+/* What stands behind the numbers of a block, for row r. sum: of all of them; neg: 4 bytes each for minus the sums of the block and of its halves. */
+static inline void act_put(uint8_t *tile, int n_row, int r, float d, int32_t sum, const void *neg) {
     uint8_t *meta = tile + n_row * RM_QBLOCK + r * 4;
-    float dsum = d * (float)(sum[0] + sum[1]);
-    int32_t neg[3] = {-(sum[0] + sum[1]), -sum[0], -sum[1]};
+    float dsum = d * (float)sum;
     memcpy(meta, &d, 4);
     memcpy(meta + n_row * 4, &dsum, 4);
-    for (int k = 0; k < 3; k++) memcpy(meta + (2 + k) * n_row * 4, &neg[k], 4);
+    for (int k = 0; k < 3; k++) memcpy(meta + (2 + k) * n_row * 4, (const uint8_t *)neg + 4 * k, 4);
+}
+/* sum: of the two halves */
+static inline void act_meta(uint8_t *tile, int n_row, int r, float d, const int32_t sum[2]) {
+    int32_t neg[3] = {-(sum[0] + sum[1]), -sum[0], -sum[1]};
+    act_put(tile, n_row, r, d, sum[0] + sum[1], neg);
 }
 
 static inline void op_q_quant(uint8_t *tile, const float *x, size_t ldx, int n_row, size_t n) {
