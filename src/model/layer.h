@@ -48,6 +48,7 @@ void rm_layer_free(rm_layer *l);
 typedef void (*rm_rows_fn)(void *ctx, int from, int to);
 /* Calls fn for ranges of at most grain rows that cover [0, n_row). Every row must be independent of the others. */
 void rm_rows_run(rm_exec *e, int n_row, int grain, rm_rows_fn fn, void *ctx);
+void rm_rows_copy(rm_exec *e, float *to, const float *from, int n_row, size_t n); /* [n_row, n] */
 
 /* ---- norms, residual sums --------------------------------------------------------------------------------------------- */
 

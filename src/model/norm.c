@@ -1,5 +1,6 @@
 /* RMS norms and residual sums, forward and backward. */
 #include <math.h>
+#include <string.h>
 
 #include "model/layer.h"
 
@@ -69,3 +70,16 @@ void rm_rows_run(rm_exec *e, int n_row, int grain, rm_rows_fn fn, void *ctx) {
     else if (n > 1)
         rm_pool_run(e->pool, n, run_chunk, &s);
 }
+
+typedef struct {
+    float *to;
+    const float *from;
+    size_t n;
+} copy;
+
+static void copy_rows(void *ctx, int from, int to) {
+    const copy *c = ctx;
+    memcpy(c->to + (size_t)from * c->n, c->from + (size_t)from * c->n, (size_t)(to - from) * c->n * sizeof *c->to);
+}
+
+void rm_rows_copy(rm_exec *e, float *to, const float *from, int n_row, size_t n) { rm_rows_run(e, n_row, 32, copy_rows, &(copy){to, from, n}); }

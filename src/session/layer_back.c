@@ -99,15 +99,27 @@ void rm_back_free(rm_back *b) {
     memset(b, 0, sizeof *b);
 }
 
-/* Rows [pos, pos + n) of what was kept at layer il. */
-static void kept_rows(const rm_tape_seq *s, int il, int pos, int n, size_t d, float *out) {
-    memcpy(out, s->x[il] + (size_t)(pos - s->record.first) * d, (size_t)n * d * sizeof *out);
+/* What was kept at layer il from position pos on; layers: x or mid. */
+static const float *kept_at(const rm_tape_seq *s, float *const *layers, int il, int pos) {
+    return layers[il] + (size_t)(pos - s->record.first) * (size_t)s->seq->m->cfg.d_model;
+}
+
+/* The same of all runs: where it lies if there is one run, else put together in `to`. */
+static const float *kept_rows(const rm_back *b, float *to, bool mid, int il) {
+    const size_t d = (size_t)b->m->cfg.d_model;
+    for (int i = 0; i < b->n_run; i++) {
+        const rm_run *r = &b->run[i];
+        const float *from = kept_at(b->seq[i], mid ? b->seq[i]->mid : b->seq[i]->x, il, r->pos);
+        if (b->n_run == 1) return from;
+        rm_rows_copy(b->m->exec, to + (size_t)r->row * d, from, r->n, d);
+    }
+    return to;
 }
 
 /* ---- mixers -------------------------------------------------------------------------------------------------------------- */
 
-/* From what is kept; where more is wanted, from the layer's input, too. */
-static rmas_status attention_again(rm_back *b, int il, int slot, int n_row, rmas_error *err) {
+/* From what is kept; where more is wanted, from the layer's input x, too. */
+static rmas_status attention_again(rm_back *b, int il, int slot, int n_row, const float *x, bool output, rmas_error *err) {
     const rm_model *m = b->m;
     const rm_layer *l = &m->layer[il];
     rm_layer_kind kind = m->cfg.layer[il];
@@ -119,13 +131,14 @@ static rmas_status attention_again(rm_back *b, int il, int slot, int n_row, rmas
         const rm_run *run = &b->run[i];
         const float *kept = s->attention[il] + (size_t)(run->pos - s->record.first) * each;
         b->kv_grad[i] = (rm_kv_grad){s->d_kv[il], s->record.first, kept};
-        for (size_t r = (size_t)run->row, end = r + (size_t)run->n; r < end; r++, kept += each) memcpy(b->o + r * q, kept, q * sizeof *kept);
+        for (size_t r = (size_t)run->row, end = r + (size_t)run->n; output && r < end; r++, kept += each)
+            memcpy(b->o + r * q, kept, q * sizeof *kept);
     }
     if (rm_attention_keeps_q(&m->cfg)) return RMAS_OK;
-    rm_norm(m->exec, b->a, b->x, l->norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
+    rm_norm(m->exec, b->a, x, l->norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
     RM_TRY(rm_linear_mul(m->exec, b->in, b->a, n_row, &l->in, err));
     rm_attention_prepare(m, il, b->q, b->in, b->cs[kind], b->run, b->n_run, n_row, off); /* the cache gets what it has */
-    rm_attention_gate(m, b->o, b->in, n_row);
+    if (output) rm_attention_gate(m, b->o, b->in, n_row);
     return RMAS_OK;
 }
 
@@ -156,7 +169,7 @@ static rmas_status delta_again(rm_back *b, int il, int slot, rmas_error *err) {
         else
             memset(x->conv, 0, conv * sizeof *before); /* reaches only rows that are skipped */
         memcpy(x->state, snap, state * sizeof *snap);
-        kept_rows(s, il, pos, x->n, d, b->ext_x + (size_t)n_ext * d);
+        rm_rows_copy(m->exec, b->ext_x + (size_t)n_ext * d, kept_at(s, s->x, il, pos), x->n, d);
         b->delta_grad[i] = (rm_delta_grad){.d_state = s->d_state + (size_t)slot * state,
                                            .d_conv = s->d_conv + (size_t)slot * conv,
                                            .snap = s->snap[slot],
@@ -191,14 +204,19 @@ static const float *through_post_norm(rm_back *b, float *dt, const float *t, con
     return dt;
 }
 
-/* The products of gate and up: from what is kept; where that is not all rows, from the MLP's input, too. */
-static rmas_status gate_up_again(rm_back *b, int il, int n_row, rmas_error *err) {
+/* Is gate_up kept of all rows? */
+static bool mlp_kept(const rm_back *b) {
+    bool all = true;
+    for (int i = 0; i < b->n_run; i++) all &= rm_record_mlp(&b->seq[i]->record, b->run[i].pos, b->run[i].n) == b->run[i].n;
+    return all;
+}
+
+/* The products of gate and up: from what is kept; where that is not all rows, from the sums before the MLP, too. */
+static rmas_status gate_up_again(rm_back *b, int il, int n_row, const float *mid, rmas_error *err) {
     const rm_model *m = b->m;
     const rm_layer *l = &m->layer[il];
-    bool all = true;
-    for (int i = 0; i < b->n_run; i++) all &= rm_record_gate_up(&b->seq[i]->record, b->run[i].pos, b->run[i].n) == b->run[i].n;
-    if (!all) {
-        rm_norm(m->exec, b->a, b->mid, l->mlp_norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
+    if (!mlp_kept(b)) {
+        rm_norm(m->exec, b->a, mid, l->mlp_norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
         RM_TRY(rm_linear_mul(m->exec, b->gate_up, b->a, n_row, &l->gate_up, err));
         if (m->precision == RM_NATIVE) rm_act_round(m, b->gate_up, n_row);
     }
@@ -206,18 +224,18 @@ static rmas_status gate_up_again(rm_back *b, int il, int n_row, rmas_error *err)
     for (int i = 0; i < b->n_run; i++) {
         const rm_tape_seq *s = b->seq[i];
         const rm_run *run = &b->run[i];
-        const int n = rm_record_gate_up(&s->record, run->pos, run->n);
+        const int n = rm_record_mlp(&s->record, run->pos, run->n);
         if (n > 0) rm_act_kept(m, b->gate_up + (size_t)run->row * width, s->gate_up[il] + (size_t)(run->pos - s->record.first) * width, n);
     }
     return RMAS_OK;
 }
 
-static rmas_status mlp_back(rm_back *b, int il, int n_row, rmas_error *err) {
+static rmas_status mlp_back(rm_back *b, int il, int n_row, const float *mid, rmas_error *err) {
     const rm_model *m = b->m;
     const rm_layer *l = &m->layer[il];
     int d = m->cfg.d_model;
     float eps = m->cfg.norm_eps;
-    RM_TRY(gate_up_again(b, il, n_row, err));
+    RM_TRY(gate_up_again(b, il, n_row, mid, err));
     if (l->post_mlp_norm) {
         rm_act_mul(m, b->h, b->gate_up, n_row);
         RM_TRY(rm_linear_mul(m->exec, b->t2, b->h, n_row, &l->down, err));
@@ -226,7 +244,18 @@ static rmas_status mlp_back(rm_back *b, int il, int n_row, rmas_error *err) {
     RM_TRY(rm_linear_mul_t(m->exec, b->h, dt, n_row, &l->down, err));
     rm_act_mul_back(m, b->gate_up, b->h, b->gate_up, n_row);
     RM_TRY(rm_linear_mul_t(m->exec, b->da, b->gate_up, n_row, &l->gate_up, err));
-    rm_norm_back(m->exec, b->dx, b->da, b->mid, l->mlp_norm, d, n_row, eps);
+    rm_norm_back(m->exec, b->dx, b->da, mid, l->mlp_norm, d, n_row, eps);
+    return RMAS_OK;
+}
+
+/* The residual sums between mixer and MLP, from what goes into and comes out of the mixer; its output before the norm stays in t1. */
+static rmas_status mid_again(rm_back *b, int il, int n_row, const float *x, rmas_error *err) {
+    const rm_model *m = b->m;
+    const rm_layer *l = &m->layer[il];
+    RM_TRY(rm_linear_mul(m->exec, b->t1, b->o, n_row, &l->out, err));
+    rm_rows_copy(m->exec, b->mid, x, n_row, (size_t)m->cfg.d_model);
+    if (l->post_norm) rm_rows_copy(m->exec, b->t2, b->t1, n_row, (size_t)m->cfg.d_model); /* the norm overwrites what it gets */
+    rm_residual(m->exec, b->mid, l->post_norm ? b->t2 : b->t1, l->post_norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
     return RMAS_OK;
 }
 
@@ -234,20 +263,14 @@ static rmas_status layer_back(rm_back *b, int il, int slot, int n_row, rmas_erro
     const rm_model *m = b->m;
     const rm_layer *l = &m->layer[il];
     int d = m->cfg.d_model;
-    size_t n = (size_t)n_row * (size_t)d;
-    float eps = m->cfg.norm_eps;
-    bool linear = m->cfg.layer[il] == RM_LAYER_LINEAR;
-    for (int i = 0; i < b->n_run; i++) kept_rows(b->seq[i], il, b->run[i].pos, b->run[i].n, (size_t)d, b->x + (size_t)b->run[i].row * (size_t)d);
+    bool linear = m->cfg.layer[il] == RM_LAYER_LINEAR, kept = !m->cfg.post_norm && mlp_kept(b);
+    const float *x = kept_rows(b, b->x, false, il);
     if (linear)
         RM_TRY(delta_again(b, il, slot, err));
     else
-        RM_TRY(attention_again(b, il, slot, n_row, err));
-    RM_TRY(rm_linear_mul(m->exec, b->t1, b->o, n_row, &l->out, err));
-    memcpy(b->mid, b->x, n * sizeof *b->mid);
-    if (l->post_norm) memcpy(b->t2, b->t1, n * sizeof *b->t2); /* the norm overwrites what it gets */
-    rm_residual(m->exec, b->mid, l->post_norm ? b->t2 : b->t1, l->post_norm, d, n_row, eps);
-
-    RM_TRY(mlp_back(b, il, n_row, err));
+        RM_TRY(attention_again(b, il, slot, n_row, x, !kept, err));
+    if (!kept) RM_TRY(mid_again(b, il, n_row, x, err));
+    RM_TRY(mlp_back(b, il, n_row, kept ? kept_rows(b, b->mid, true, il) : b->mid, err));
     const float *dt = through_post_norm(b, b->da, b->t1, l->post_norm, n_row);
     RM_TRY(rm_linear_mul_t(m->exec, b->d_o, dt, n_row, &l->out, err));
     if (linear)
@@ -255,7 +278,7 @@ static rmas_status layer_back(rm_back *b, int il, int slot, int n_row, rmas_erro
     else
         attention_back(b, il, slot, n_row);
     RM_TRY(rm_linear_mul_t(m->exec, b->da, b->d_in, n_row, &l->in, err));
-    rm_norm_back(m->exec, b->dx, b->da, b->x, l->norm, d, n_row, eps);
+    rm_norm_back(m->exec, b->dx, b->da, x, l->norm, d, n_row, m->cfg.norm_eps);
     return RMAS_OK;
 }
 
@@ -268,12 +291,11 @@ rmas_status rm_back_rows(rm_back *b, int n_row, rmas_error *err) {
     for (int i = 0; i < b->n_run; i++) {
         const rm_run *r = &b->run[i];
         for (int k = 0; k < r->n; k++) b->pos[r->row + k] = r->pos + k;
-        kept_rows(b->seq[i], c->n_layer, r->pos, r->n, d, b->x + (size_t)r->row * d);
     }
     for (int k = 0; k < 2; k++)
         if (k == RM_LAYER_FULL || c->window) rm_rope_table(m->exec, b->cs[k], &c->rope[k], b->pos, n_row);
     memset(b->dx, 0, (size_t)n_row * d * sizeof *b->dx);
-    rm_norm_back(m->exec, b->dx, b->d_hidden, b->x, m->out_norm, c->d_model, n_row, c->norm_eps);
+    rm_norm_back(m->exec, b->dx, b->d_hidden, kept_rows(b, b->x, false, c->n_layer), m->out_norm, c->d_model, n_row, c->norm_eps);
     rmas_status st = RMAS_OK;
     for (int i = 0; i < b->n_run; i++) m->exec->prompt |= b->run[i].pos < b->seq[i]->record.end; /* else all are steps, as they were going forward */
     for (int il = c->n_layer - 1; il >= 0 && st == RMAS_OK; il--) st = layer_back(b, il, --slot[c->layer[il]], n_row, err);

@@ -19,12 +19,13 @@ typedef struct {
     float **x; /* [n_layer + 1]: inputs of the layers and the last output, [n, d_model] each */
     float **attention; /* [n_layer]: see rm_attention_kept; NULL for linear layers */
     uint16_t **gate_up; /* NULL, or [n_layer]: see rm_act_keep, [n, 2 d_ff] */
-    int end; /* of the positions before the first step: of these gate_up is kept */
+    float **mid; /* NULL, or [n_layer]: the residual sums between mixer and MLP, [n, d_model]; only with gate_up */
+    int end; /* of the positions before the first step: of these gate_up and mid are kept */
     float **snap; /* [n_linear]: recurrent states, see rm_snap_index */
 } rm_record;
 
-/* Of n positions from pos on: how many, from the first, have their gate_up kept. */
-static inline int rm_record_gate_up(const rm_record *r, int pos, int n) {
+/* Of n positions from pos on: how many, from the first, have their gate_up and mid kept. */
+static inline int rm_record_mlp(const rm_record *r, int pos, int n) {
     return !r->gate_up || r->end <= pos ? 0 : r->end - pos < n ? r->end - pos : n;
 }
 

@@ -15,6 +15,7 @@ typedef struct {
     float **x; /* [n_layer + 1] of [cap, d_model] */
     float **attention; /* [n_layer] of [cap, rm_attention_kept]; NULL for linear layers */
     uint16_t **gate_up; /* [n_layer] of [cap, 2 d_ff], or NULL */
+    float **mid; /* [n_layer] of [cap, d_model], or NULL */
     float **d_kv; /* [n_layer] of [cap, 2 kv_dim]: gradients of keys and values, from the first pop on; NULL for linear layers */
     float **snap; /* [n_linear] of [cap_snap] states */
     float *conv0; /* [n_linear] convolution rows before the first position */
@@ -48,7 +49,7 @@ struct rm_tape {
     rm_batch *batch;
     rm_tape_seq *seq;
     int n_seq;
-    bool gate_up; /* is kept */
+    bool gate_up; /* is kept, and mid where there are no norms behind the mixer, whose inputs would be wanted, too */
     bool broken;
     rm_back back;
 };

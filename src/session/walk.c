@@ -137,13 +137,17 @@ static rmas_status mix(rm_work *w, int il, int slot, int n_row, rmas_error *err)
     return RMAS_OK;
 }
 
-static void keep_gate_up(const rm_work *w, int il) {
-    const size_t width = 2 * (size_t)w->m->cfg.d_ff;
+/* What the backward pass would compute again: x and gate_up as they are before the activation. */
+static void keep_mlp(const rm_work *w, int il) {
+    const size_t d = (size_t)w->m->cfg.d_model, width = 2 * (size_t)w->m->cfg.d_ff;
     for (int i = 0; i < w->n_run; i++) {
         const rm_record *r = w->seq[i]->record;
         const rm_run *run = &w->run[i];
-        const int n = r ? rm_record_gate_up(r, run->pos, run->n) : 0;
-        if (n > 0) rm_act_keep(w->m, r->gate_up[il] + (size_t)(run->pos - r->first) * width, w->gate_up + (size_t)run->row * width, n);
+        const int n = r ? rm_record_mlp(r, run->pos, run->n) : 0;
+        if (n == 0) continue;
+        const size_t at = (size_t)(run->pos - r->first);
+        rm_act_keep(w->m, r->gate_up[il] + at * width, w->gate_up + (size_t)run->row * width, n);
+        if (r->mid) rm_rows_copy(w->m->exec, r->mid[il] + at * d, w->x + (size_t)run->row * d, n, d);
     }
 }
 
@@ -155,7 +159,7 @@ rmas_status rm_walk_layer(rm_work *w, int il, int slot, int n_row, rmas_error *e
     rm_time_to(m->exec, RM_TIME_FFN);
     RM_TRY(rm_linear_mul(m->exec, w->gate_up, w->a, n_row, &l->gate_up, err));
     rm_time_to(m->exec, RM_TIME_POINTWISE);
-    keep_gate_up(w, il);
+    keep_mlp(w, il);
     rm_act_mul(m, w->h, w->gate_up, n_row);
     rm_time_to(m->exec, RM_TIME_FFN);
     RM_TRY(rm_linear_mul(m->exec, w->t, w->h, n_row, &l->down, err));

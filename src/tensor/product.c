@@ -296,6 +296,7 @@ typedef struct {
     const float *x; /* dy of the part */
     size_t ldy, ldx;
     int n_row, chunk; /* columns per chunk */
+    bool add; /* to what y holds */
     int row_parts; /* into how many chunks the rows of a strip are cut */
     uint8_t *shared, *local; /* scratch */
     size_t local_bytes;
@@ -328,6 +329,14 @@ static void copy_columns(float *to, size_t ldto, const float *from, size_t ldfro
     for (int i = 0; i < n_row; i++) memcpy(to + (size_t)i * ldto, from + (size_t)i * ldfrom, n * sizeof *to);
 }
 
+/* Sums of a strip begin with what the gradient holds, or with zero. */
+static void begin_sums(const gradient *p, float *sum, size_t ldsum, const float *dx, const strip *s) {
+    if (!p->add)
+        for (int i = 0; i < s->n_row; i++) memset(sum + (size_t)i * ldsum, 0, s->n_column * sizeof *sum);
+    else if (sum != dx)
+        copy_columns(sum, ldsum, dx, p->ldy, s->n_row, s->n_column);
+}
+
 static void float_strip(void *ctx, int chunk, int thread) {
     const gradient *p = ctx;
     const rm_part *part = p->part;
@@ -338,7 +347,7 @@ static void float_strip(void *ctx, int chunk, int thread) {
     bool aside = sums_aside(p);
     float *dx = p->y + (size_t)s.row * p->ldy + s.column, *sum = aside ? tile + TILE_FLOATS : dx;
     size_t ldsum = aside ? RM_PANEL : p->ldy;
-    if (aside) copy_columns(sum, RM_PANEL, dx, p->ldy, s.n_row, s.n_column);
+    begin_sums(p, sum, ldsum, dx, &s);
     for (int o = 0, at_once = TILE_FLOATS / p->chunk; o < part->n_out; o += at_once) {
         int no = least(at_once, part->n_out - o);
         const float *rows = tile;
@@ -381,7 +390,7 @@ static void panel_strip(void *ctx, int chunk, int thread) {
     uint16_t *panel = (uint16_t *)(void *)(p->local + (size_t)thread * p->local_bytes);
     float *sum = (float *)(void *)(panel + RM_PANEL * PANEL_OUTPUTS), *dx = p->y + (size_t)s.row * p->ldy + s.column;
     const uint16_t *dy = (const uint16_t *)(const void *)p->shared + (size_t)s.row * stride;
-    copy_columns(sum, RM_PANEL, dx, p->ldy, s.n_row, s.n_column);
+    begin_sums(p, sum, RM_PANEL, dx, &s);
     for (int o = 0; o < part->n_out; o += PANEL_OUTPUTS) {
         int no = least(PANEL_OUTPUTS, part->n_out - o), groups = (no + RM_GROUP - 1) / RM_GROUP, pairs = (no + 1) / 2;
         if (part->kind == RM_PART_PACKED)
@@ -418,10 +427,9 @@ rmas_status rm_matrix_mul_t(rm_exec *e, float *dx, size_t lddx, const float *dy,
                             rmas_error *err) {
     gradient p = {.e = e, .w = w, .y = dx, .x = dy, .ldy = lddx, .ldx = lddy, .n_row = n_row};
     if (n_row <= 0) return RMAS_OK;
-    if (!add)
-        for (int i = 0; i < n_row; i++) memset(dx + (size_t)i * lddx, 0, (size_t)w->n_in * sizeof *dx);
     for (int i = 0; i < w->n_part; i++) {
         p.part = &w->part[i];
+        p.add = add || i > 0;
         if (!run_part_t(&p)) return no_memory(w, n_row, err);
         p.x += p.part->n_out;
     }
