@@ -5,6 +5,9 @@
 
 #include "model/layer.h"
 
+/* Keys are shared out to threads by block, block b to part b % PARTS, whose sums of the gradients of queries are added in the end. */
+enum { QUERIES = 128 /* that go together against each block of keys, or those of one row where these are more */, PARTS = 4 };
+
 typedef struct {
     const rm_model *m;
     const rm_layer *l;
@@ -15,22 +18,33 @@ typedef struct {
     size_t off, scratch_each;
     const float *q, *in, *cs;
     float *d_in, *d_o, *scratch;
+    /* by kv head, the rows of each run from the last to the first: queries and their output's gradients [n_kv, n_row, group, d_head], lse and dot
+     * [n_kv, n_row, group], gradients of queries [PARTS] like them */
+    float *qs, *gs, *lse, *dot, *dq;
 } job;
-
-enum { QUERIES = 128 }; /* that go together against each block of keys, or those of one row where these are more */
 
 static int rows_together(const rm_config *c) { return c->n_kv * QUERIES > c->n_head ? c->n_kv * QUERIES / c->n_head : 1; }
 
-/* Queries, their output's gradients and their own gradients; lse and dot, from and to; the kernel's. */
-size_t rm_attention_back_scratch(const rm_model *m) {
-    size_t d = (size_t)m->cfg.d_head, n = (size_t)rows_together(&m->cfg) * (size_t)(m->cfg.n_head / m->cfg.n_kv);
-    return n * (3 * d + 4) + RM_KV_BLOCK * (3 * d + 2 * n) + 16;
+/* The kernel's, from and to. */
+static size_t thread_floats(const rm_config *c) {
+    size_t d = (size_t)c->d_head, n = (size_t)rows_together(c) * (size_t)(c->n_head / c->n_kv);
+    return RM_KV_BLOCK * (3 * d + 2 * n) + (2 * n + 15) / 16 * 16;
+}
+
+size_t rm_attention_back_scratch(const rm_model *m, int n_row) {
+    size_t row = (size_t)rm_config_q_dim(&m->cfg) * (2 + PARTS) + (size_t)m->cfg.n_head * 2;
+    return (size_t)n_row * row + 16 * (4 + PARTS) + (size_t)rm_pool_size(m->exec->pool) * thread_floats(&m->cfg);
 }
 
 typedef struct {
     const job *j;
     int run;
 } run_ref;
+
+/* Where a row stands among those of a kv head. */
+static size_t row_at(const job *j, const rm_run *r, int ih, int row) {
+    return ((size_t)ih * (size_t)j->n_row + (size_t)(r->row + r->n - 1 - row)) * (size_t)j->group;
+}
 
 /* ---- the gate ---------------------------------------------------------------------------------------------------------- */
 
@@ -55,42 +69,41 @@ static void gate_rows(void *ctx, int from, int to) {
 
 /* ---- scores and weights ------------------------------------------------------------------------------------------------- */
 
-/* What the kernel sees of rows [r0, r1) of a run and one kv head: from the last row to the first, and each row's heads. */
-static void gather(const job *j, const rm_run *r, const rm_kv_grad *grad, int ih, int r0, int r1, float *q, float *g, float *lse, float *dot) {
+static void gather_rows(void *ctx, int from, int to) {
+    const run_ref *ref = ctx;
+    const job *j = ref->j;
     const rm_config *c = &j->m->cfg;
-    size_t d = (size_t)c->d_head, group = (size_t)j->group, first = (size_t)ih * group, span = group * d, q_dim = (size_t)rm_config_q_dim(c);
-    for (int row = r1 - 1; row >= r0; row--, q += span, g += span) {
-        size_t x = (size_t)(r->row + row);
-        const float *o = grad->kept + (size_t)row * rm_attention_kept(c), *sums = o + q_dim, *kept_q = sums + c->n_head + first * d;
-        memcpy(q, rm_attention_keeps_q(c) ? kept_q : j->q + ((size_t)ih * (size_t)j->n_row + x) * span, span * sizeof *q);
-        memcpy(g, j->d_o + x * q_dim + first * d, span * sizeof *g);
-        for (size_t h = 0; h < group; h++) {
-            *lse++ = sums[first + h];
-            *dot++ = j->m->exec->kern->dot(o + (first + h) * d, g + h * d, d);
+    const rm_run *r = &j->run[ref->run];
+    const size_t d = (size_t)c->d_head, group = (size_t)j->group, span = group * d, q_dim = (size_t)rm_config_q_dim(c);
+    for (int row = from; row < to; row++) {
+        const size_t x = (size_t)(r->row + row);
+        const float *o = j->grad[ref->run].kept + (size_t)row * rm_attention_kept(c), *sums = o + q_dim, *kept_q = sums + c->n_head;
+        for (int ih = 0; ih < c->n_kv; ih++) {
+            const size_t at = row_at(j, r, ih, row), first = (size_t)ih * group;
+            const float *q = rm_attention_keeps_q(c) ? kept_q + first * d : j->q + ((size_t)ih * (size_t)j->n_row + x) * span;
+            const float *g = j->d_o + x * q_dim + first * d;
+            memcpy(j->qs + at * d, q, span * sizeof *q);
+            memcpy(j->gs + at * d, g, span * sizeof *g);
+            for (size_t h = 0; h < group; h++) {
+                j->lse[at + h] = sums[first + h];
+                j->dot[at + h] = j->m->exec->kern->dot(o + (first + h) * d, g + h * d, d);
+            }
         }
     }
 }
 
-/* dq goes to the place of q in d_in, still rotated and normed. */
-static void scatter(const job *j, const rm_run *r, int ih, int r0, int r1, const float *dq) {
+/* Rows [r0, r1) of a run and kv head with the blocks of keys of one part. */
+static void back_rows(const job *j, const rm_run *r, const rm_kv_grad *grad, int ih, int r0, int r1, int part, float *scratch) {
     const rm_config *c = &j->m->cfg;
-    size_t d = (size_t)c->d_head, stride = (size_t)rm_config_q_stride(c);
-    for (int row = r1 - 1; row >= r0; row--)
-        for (int h = ih * j->group; h < (ih + 1) * j->group; h++, dq += d)
-            memcpy(j->d_in + (size_t)(r->row + row) * (size_t)rm_config_qkv_dim(c) + (size_t)h * stride, dq, d * sizeof *dq);
-}
-
-static void back_rows(const job *j, const rm_run *r, const rm_kv_grad *grad, int ih, int r0, int r1, float *scratch) {
-    const rm_config *c = &j->m->cfg;
-    int n = (r1 - r0) * j->group, p0 = r->pos + r0, p1 = r->pos + r1 - 1;
-    size_t d = (size_t)c->d_head, kv = (size_t)rm_config_kv_dim(c), cells = (size_t)n * d;
-    float *q = scratch, *g = q + cells, *dq = g + cells, *lse = dq + cells, *dot = lse + n;
-    int *from = (int *)(void *)(dot + n), *to = from + n;
-    gather(j, r, grad, ih, r0, r1, q, g, lse, dot);
-    memset(dq, 0, cells * sizeof *dq);
+    const int n = (r1 - r0) * j->group, p0 = r->pos + r0, p1 = r->pos + r1 - 1, first = p0 >= j->window ? (p0 - j->window + 1) / RM_KV_BLOCK : 0;
+    const size_t d = (size_t)c->d_head, kv = (size_t)rm_config_kv_dim(c), at = row_at(j, r, ih, r1 - 1);
+    int *from = (int *)(void *)scratch, *to = from + n;
     rm_attn_back a = {.d = c->d_head, .n_q = n, .half = j->m->kv_half, .scale = c->attn_scale, .from = from, .to = to};
-    a.q = q, a.g = g, a.lse = lse, a.dot = dot, a.dq = dq, a.ld = 2 * kv, a.scratch = (float *)(void *)(to + n);
-    for (int bl = p0 >= j->window ? (p0 - j->window + 1) / RM_KV_BLOCK : 0; bl <= p1 / RM_KV_BLOCK; bl++) {
+    a.q = j->qs + at * d, a.g = j->gs + at * d, a.lse = j->lse + at, a.dot = j->dot + at, a.ld = 2 * kv;
+    a.dq = j->dq + ((size_t)part * (size_t)c->n_head * (size_t)j->n_row + at) * d;
+    a.scratch = scratch + (2 * n + 15) / 16 * 16;
+    memset(a.dq, 0, (size_t)n * d * sizeof *a.dq);
+    for (int bl = first + (part - first % PARTS + PARTS) % PARTS; bl <= p1 / RM_KV_BLOCK; bl += PARTS) {
         int base = bl * RM_KV_BLOCK;
         const char *block = r->tile[bl] + j->off + rm_kv_layer_bytes(j->m) / (size_t)c->n_kv * (size_t)ih;
         a.k = block;
@@ -105,15 +118,14 @@ static void back_rows(const job *j, const rm_run *r, const rm_kv_grad *grad, int
         }
         j->m->exec->kern->attn_back(&a);
     }
-    scatter(j, r, ih, r0, r1, dq);
 }
 
-static void head_chunk(void *ctx, int chunk, int thread) {
+static void part_chunk(void *ctx, int chunk, int thread) {
     const job *j = ctx;
-    int ih = chunk % j->m->cfg.n_kv, k = chunk / j->m->cfg.n_kv, rows = rows_together(&j->m->cfg);
+    const int part = chunk % PARTS, ih = chunk / PARTS % j->m->cfg.n_kv, k = chunk / PARTS / j->m->cfg.n_kv, rows = rows_together(&j->m->cfg);
     const rm_run *r = &j->run[k];
     for (int to = r->n; to > 0; to -= rows)
-        back_rows(j, r, &j->grad[k], ih, to > rows ? to - rows : 0, to, j->scratch + (size_t)thread * j->scratch_each);
+        back_rows(j, r, &j->grad[k], ih, to > rows ? to - rows : 0, to, part, j->scratch + (size_t)thread * j->scratch_each);
 }
 
 /* ---- back through rotation and head norms ----------------------------------------------------------------------------- */
@@ -128,6 +140,14 @@ static void unrotate(const job *j, float *dx, const float *x, const float *cs, c
     j->m->exec->kern->rms_norm_back(dx, tmp, x, w, d, c->norm_eps);
 }
 
+/* The gradient of query `at`. */
+static void sum_parts(const job *j, float *dq, size_t at) {
+    const size_t d = (size_t)j->m->cfg.d_head, each = (size_t)j->m->cfg.n_head * (size_t)j->n_row * d;
+    const float *p = j->dq + at * d;
+    j->m->exec->kern->add(dq, p, p + each, d);
+    for (int i = 2; i < PARTS; i++) j->m->exec->kern->add(dq, dq, p + (size_t)i * each, d);
+}
+
 static void project_rows(void *ctx, int from, int to) {
     const run_ref *ref = ctx;
     const job *j = ref->j;
@@ -140,7 +160,11 @@ static void project_rows(void *ctx, int from, int to) {
         size_t at = (size_t)(r->row + i) * (size_t)rm_config_qkv_dim(c);
         const float *cs = j->cs + (size_t)(r->row + i) * (size_t)j->rope->n_rot;
         const float *dkv = grad->d_kv + (size_t)(r->pos + i - grad->first) * 2 * kv;
-        for (int h = 0; h < c->n_head; h++) unrotate(j, j->d_in + at + (size_t)h * stride, j->in + at + (size_t)h * stride, cs, j->l->q_norm, tmp);
+        for (int h = 0; h < c->n_head; h++) {
+            float *dq = j->d_in + at + (size_t)h * stride;
+            sum_parts(j, dq, row_at(j, r, h / j->group, i) + (size_t)(h % j->group));
+            unrotate(j, dq, j->in + at + (size_t)h * stride, cs, j->l->q_norm, tmp);
+        }
         at += (size_t)c->n_head * stride;
         memcpy(j->d_in + at, dkv, 2 * kv * sizeof *dkv);
         for (int h = 0; h < c->n_kv; h++) unrotate(j, j->d_in + at + (size_t)h * d, j->in + at + (size_t)h * d, cs, j->l->k_norm, tmp);
@@ -160,18 +184,22 @@ void rm_attention_back(const rm_model *m, int il, float *d_in, float *d_o, const
              .group = c->n_head / c->n_kv,
              .window = kind == RM_LAYER_SLIDING ? c->window : INT32_MAX,
              .off = off,
-             .scratch_each = rm_attention_back_scratch(m),
+             .scratch_each = thread_floats(c),
              .q = q,
              .in = in,
              .cs = cs,
              .d_in = d_in,
-             .d_o = d_o,
-             .scratch = scratch};
+             .d_o = d_o};
+    const size_t q_floats = (size_t)n_row * (size_t)rm_config_q_dim(c), heads = ((size_t)n_row * (size_t)c->n_head + 15) / 16 * 16;
+    const size_t cells = (q_floats + 15) / 16 * 16;
+    j.qs = scratch, j.gs = j.qs + cells, j.lse = j.gs + cells, j.dot = j.lse + heads, j.dq = j.dot + heads;
+    j.scratch = j.dq + (q_floats * PARTS + 15) / 16 * 16;
     for (int i = 0; c->attn_gate && i < n_run; i++) {
         run_ref ref = {&j, i};
         rm_rows_run(m->exec, run[i].n, 4, gate_rows, &ref);
     }
-    rm_pool_run(m->exec->pool, n_run * c->n_kv, head_chunk, &j);
+    for (int i = 0; i < n_run; i++) rm_rows_run(m->exec, run[i].n, 8, gather_rows, &(run_ref){&j, i});
+    rm_pool_run(m->exec->pool, n_run * c->n_kv * PARTS, part_chunk, &j);
     for (int i = 0; i < n_run; i++) {
         run_ref ref = {&j, i};
         rm_rows_run(m->exec, run[i].n, 8, project_rows, &ref);

@@ -113,8 +113,8 @@ typedef struct {
 
 /* d_in [n_row, qkv_dim] from d_o [n_row, q_dim] (overwritten); kv_grad: one per run; q and in as the forward calls had them,
  * not looked at where q is kept.
- * scratch: per thread rm_attention_back_scratch floats. */
-size_t rm_attention_back_scratch(const rm_model *m);
+ * scratch: rm_attention_back_scratch floats. */
+size_t rm_attention_back_scratch(const rm_model *m, int n_row);
 void rm_attention_back(const rm_model *m, int il, float *d_in, float *d_o, const float *q, const float *in, const float *cs, const rm_run *run,
                        const rm_kv_grad *kv_grad, int n_run, int n_row, size_t off, float *scratch);
 

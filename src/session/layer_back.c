@@ -71,12 +71,13 @@ rmas_status rm_back_fit(rm_back *b, const rm_model *m, int n_row, int n_run, rma
                 {&b->d_qk, r * nv * 2 * (size_t)dp->d_key},
                 {&b->conv_tmp, linear ? (size_t)n_run * rm_seq_conv_floats(m) : 0},
                 {&b->state_tmp, linear ? (size_t)n_run * rm_seq_state_floats(m) : 0}};
-    size_t n = 0, scratch = rm_attention_back_scratch(m), other = linear ? rm_delta_back_scratch(m) : 0;
+    size_t n = 0, scratch = rm_attention_back_scratch(m, n_row);
+    size_t other = linear ? rm_delta_back_scratch(m) * (size_t)rm_pool_size(m->exec->pool) : 0;
     for (size_t i = 0; i < RM_COUNT(part); i++) n += round16(part[i].n);
     rm_free(b->memory);
     rm_free(b->scratch);
     b->memory = rm_aligned(n * sizeof *b->memory);
-    b->scratch = rm_aligned((scratch > other ? scratch : other) * (size_t)rm_pool_size(m->exec->pool) * sizeof *b->scratch);
+    b->scratch = rm_aligned((scratch > other ? scratch : other) * sizeof *b->scratch);
     b->cap = 0;
     if (!fit_runs(b, n_run) || !b->memory || !b->scratch)
         return rm_fail(err, RMAS_E_NOMEM, "out of memory for a backward pass of %d rows (%zu bytes)", n_row, n * sizeof *b->memory);

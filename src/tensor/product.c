@@ -297,24 +297,37 @@ typedef struct {
     size_t ldy, ldx;
     int n_row, chunk; /* columns per chunk */
     bool add; /* to what y holds */
-    int row_parts; /* into how many chunks the rows of a strip are cut */
+    int whole, cut, pieces; /* strips of all rows; strips whose rows are cut into pieces, one for each of `pieces` threads */
     uint8_t *shared, *local; /* scratch */
     size_t local_bytes;
 } gradient;
 
-/* A chunk is a strip of columns for some of the rows; the outputs go by in order, so many of them at a time that their weights stay in the first
+/* A chunk is a strip of columns, of all rows or of a piece of them; the outputs go by in order, so many of them at a time that their weights stay in the first
  * cache: TILE_FLOATS in strips of RM_PANEL columns, or of T_COLUMNS, whole blocks of every type, where blocks are dequantised; bf16 PANEL_OUTPUTS. */
-enum { T_COLUMNS = 256, TILE_FLOATS = 8192, PANEL_OUTPUTS = 256, ROWS_APART = 48 /* rows are shared out only in larger pieces */ };
+enum { T_COLUMNS = 256, TILE_FLOATS = 8192, PANEL_OUTPUTS = 256 };
 
 typedef struct {
     int row, n_row;
     size_t column, n_column;
 } strip;
 
+/* Strips are shared out evenly: every thread gets as many whole ones, in its range of chunks first, and a piece of each of those left over. */
+static void share_strips(gradient *p) {
+    const int strips = (p->w->n_in + p->chunk - 1) / p->chunk, threads = rm_pool_size(p->e->pool);
+    p->pieces = p->n_row >= threads ? threads : 1;
+    p->cut = strips % p->pieces;
+    p->whole = strips - p->cut;
+}
+
 static strip strip_of(const gradient *p, int chunk) {
-    size_t n_in = (size_t)p->w->n_in, c = (size_t)(chunk / p->row_parts) * (size_t)p->chunk;
-    int part = chunk % p->row_parts, from = (int)((int64_t)part * p->n_row / p->row_parts), to = (int)((int64_t)(part + 1) * p->n_row / p->row_parts);
-    return (strip){from, to - from, c, n_in - c < (size_t)p->chunk ? n_in - c : (size_t)p->chunk};
+    const int whole = p->whole / p->pieces, each = whole + p->cut, piece = chunk / each, k = chunk % each;
+    const size_t n_in = (size_t)p->w->n_in, c = (size_t)(k < whole ? piece * whole + k : p->whole + k - whole) * (size_t)p->chunk;
+    strip s = {0, p->n_row, c, n_in - c < (size_t)p->chunk ? n_in - c : (size_t)p->chunk};
+    if (k >= whole) {
+        s.row = (int)((int64_t)piece * p->n_row / p->pieces);
+        s.n_row = (int)((int64_t)(piece + 1) * p->n_row / p->pieces) - s.row;
+    }
+    return s;
 }
 
 /* Many rows gather their sums side by side if those of the gradient lie a power of two apart, on the same few lines of the first cache. */
@@ -417,9 +430,8 @@ static bool run_part_t(gradient *p) {
         p->local_bytes = (TILE_FLOATS + (sums_aside(p) ? RM_PANEL * (size_t)p->n_row : 0)) * sizeof(float);
     }
     if (!(p->local = rm_exec_local(e, p->local_bytes))) return false;
-    int strips = (p->w->n_in + p->chunk - 1) / p->chunk;
-    p->row_parts = strips < 8 * rm_pool_size(e->pool) && p->n_row >= 2 * ROWS_APART ? 2 : 1;
-    rm_pool_run(e->pool, strips * p->row_parts, pairs ? panel_strip : float_strip, p);
+    share_strips(p);
+    rm_pool_run(e->pool, p->whole + p->cut * p->pieces, pairs ? panel_strip : float_strip, p);
     return true;
 }
 
