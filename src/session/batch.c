@@ -152,16 +152,28 @@ static rmas_status head(const rm_model *m, float *logits, const float *hidden, i
     return RMAS_OK;
 }
 
+/* Of the last layer the last row of each feed is wanted; all rows if somebody looks at them. */
+static void want_rows(rm_work *w, const rm_feed *feed, int first, int done, bool all) {
+    w->n_want = 0;
+    for (int i = 0; i < w->n_run; i++, first++, done = 0) {
+        const rm_run *r = &w->run[i];
+        all |= w->seq[i]->record != NULL;
+        if (done + r->n == feed[first].n) w->want[w->n_want++] = r->row + r->n - 1;
+    }
+    if (all) w->n_want = -1;
+}
+
 /* Final norm where a row is wanted: the last of each feed, or all for a tap. */
 static void finish_pass(rm_batch *b, const rm_feed *feed, int first, int done, int n_row, float *tap_hidden) {
     const rm_model *m = b->m;
     size_t d = (size_t)m->cfg.d_model;
+    const bool all = b->work.n_want < 0;
     if (tap_hidden) rm_norm(m->exec, tap_hidden, b->work.x, m->out_norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
-    for (int i = 0; i < b->work.n_run; i++, first++, done = 0) {
+    for (int i = 0, k = 0; i < b->work.n_run; i++, first++, done = 0) {
         const rm_run *r = &b->work.run[i];
-        if (done + r->n == feed[first].n)
-            rm_norm(m->exec, b->hidden + (size_t)first * d, b->work.x + (size_t)(r->row + r->n - 1) * d, m->out_norm, m->cfg.d_model, 1,
-                    m->cfg.norm_eps);
+        if (done + r->n != feed[first].n) continue;
+        const int row = all ? r->row + r->n - 1 : k++;
+        rm_norm(m->exec, b->hidden + (size_t)first * d, b->work.x + (size_t)row * d, m->out_norm, m->cfg.d_model, 1, m->cfg.norm_eps);
     }
 }
 
@@ -185,6 +197,7 @@ static rmas_status run_passes(rm_batch *b, const rm_feed *feed, int n_feed, int6
         rm_time_to(b->m->exec, RM_TIME_EMBED);
         RM_TRY(embed(b, feed, f0, d0, err));
         b->m->exec->prompt = !feed[f0].step;
+        want_rows(&b->work, feed, f0, d0, hidden || layers);
         rmas_status st = pass(b, n, layers ? layers + row * d : NULL, (size_t)total * d, err);
         b->m->exec->prompt = false;
         if (st != RMAS_OK) return st;

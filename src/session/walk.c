@@ -51,7 +51,9 @@ rmas_status rm_work_fit(rm_work *w, const rm_model *m, int n_row, int n_run, rma
         if (r) w->run = r;
         rm_seq **s = rm_realloc_array(w->seq, (size_t)n_run, sizeof(rm_seq *));
         if (s) w->seq = s;
-        if (!r || !s) return rm_fail(err, RMAS_E_NOMEM, "out of memory for a batch of %d sequences", n_run);
+        int *want = rm_realloc_array(w->want, (size_t)n_run, sizeof *want);
+        if (want) w->want = want;
+        if (!r || !s || !want) return rm_fail(err, RMAS_E_NOMEM, "out of memory for a batch of %d sequences", n_run);
         w->cap_run = n_run;
     }
     if (n_row <= w->cap) return RMAS_OK;
@@ -75,6 +77,7 @@ void rm_work_free(rm_work *w) {
     rm_free(w->scratch);
     rm_free(w->run);
     rm_free(w->seq);
+    rm_free(w->want);
     memset(w, 0, sizeof *w);
 }
 
@@ -98,6 +101,7 @@ rmas_status rm_work_begin(rm_work *w, int n_row, rmas_error *err) {
     return rm_scratch_fit(&w->scratch, &w->cap_scratch, rm_attention_scratch(w->m, w->run, w->n_run), err);
 }
 
+/* The mixer's output o from x. */
 static rmas_status mix(rm_work *w, int il, int slot, int n_row, rmas_error *err) {
     const rm_model *m = w->m;
     const rm_layer *l = &m->layer[il];
@@ -130,11 +134,18 @@ static rmas_status mix(rm_work *w, int il, int slot, int n_row, rmas_error *err)
         rm_time_to(m->exec, RM_TIME_ATTENTION);
         rm_attention(m, il, w->o, w->t, kept ? w->lse : NULL, w->q, w->in, w->run, w->n_run, n_row, off, w->scratch);
     }
-    rm_time_to(m->exec, RM_TIME_MIX_OUT);
-    RM_TRY(rm_linear_mul(m->exec, w->t, w->o, n_row, &l->out, err));
-    rm_time_to(m->exec, RM_TIME_POINTWISE);
-    rm_residual(m->exec, w->x, w->t, l->post_norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
     return RMAS_OK;
+}
+
+/* Leaves of x and o the wanted rows. Returns how many. */
+static int wanted_rows(rm_work *w, rm_layer_kind kind) {
+    const rm_config *c = &w->m->cfg;
+    const size_t d = (size_t)c->d_model, width = (size_t)(kind == RM_LAYER_LINEAR ? rm_delta_value_dim(&c->delta) : rm_config_q_dim(c));
+    for (int i = 0; i < w->n_want; i++) {
+        memmove(w->x + (size_t)i * d, w->x + (size_t)w->want[i] * d, d * sizeof *w->x);
+        memmove(w->o + (size_t)i * width, w->o + (size_t)w->want[i] * width, width * sizeof *w->o);
+    }
+    return w->n_want;
 }
 
 /* What the backward pass would compute again: x and gate_up as they are before the activation. */
@@ -155,6 +166,11 @@ rmas_status rm_walk_layer(rm_work *w, int il, int slot, int n_row, rmas_error *e
     const rm_model *m = w->m;
     const rm_layer *l = &m->layer[il];
     RM_TRY(mix(w, il, slot, n_row, err));
+    if (il == m->cfg.n_layer - 1 && w->n_want >= 0) n_row = wanted_rows(w, m->cfg.layer[il]);
+    rm_time_to(m->exec, RM_TIME_MIX_OUT);
+    RM_TRY(rm_linear_mul(m->exec, w->t, w->o, n_row, &l->out, err));
+    rm_time_to(m->exec, RM_TIME_POINTWISE);
+    rm_residual(m->exec, w->x, w->t, l->post_norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
     rm_norm(m->exec, w->a, w->x, l->mlp_norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
     rm_time_to(m->exec, RM_TIME_FFN);
     RM_TRY(rm_linear_mul(m->exec, w->gate_up, w->a, n_row, &l->gate_up, err));

@@ -17,6 +17,7 @@ typedef struct {
     rm_run *run;
     rm_seq **seq; /* of each run */
     int n_run, cap_run;
+    int *want, n_want; /* [cap_run]: rows of which the last layer's output is wanted, ascending; n_want < 0: all */
 } rm_work;
 
 size_t rm_work_bytes(const rm_config *c, int n_row); /* of the buffers of a pass */
@@ -28,7 +29,7 @@ rmas_status rm_work_begin(rm_work *w, int n_row, rmas_error *err);
 /* Makes *p hold at least n floats. */
 rmas_status rm_scratch_fit(float **p, size_t *cap, size_t n, rmas_error *err);
 /* Layer il over w->x: what it adds to the cache is written, the lengths of the sequences stay. slot: how many layers of its kind
- * come before it. */
+ * come before it. Behind the last layer x has the wanted rows only. */
 rmas_status rm_walk_layer(rm_work *w, int il, int slot, int n_row, rmas_error *err);
 
 #endif
