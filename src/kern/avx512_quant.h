@@ -59,10 +59,10 @@ RM_INLINE __m512i block_tops(const float *x, int nb) {
         m[i] = _mm512_max_epu32(_mm512_and_si512(a, magnitude), _mm512_and_si512(b, magnitude));
     }
     /* each step halves the vectors and the lanes of a block */
-    RM_UNROLL for (int i = 0; i < 8; i++)
-        m[i] = _mm512_max_epu32(_mm512_shuffle_i32x4(m[i], m[i + 8], 0x44), _mm512_shuffle_i32x4(m[i], m[i + 8], 0xEE));
-    RM_UNROLL for (int i = 0; i < 4; i++)
-        m[i] = _mm512_max_epu32(_mm512_shuffle_i32x4(m[i], m[i + 4], 0x88), _mm512_shuffle_i32x4(m[i], m[i + 4], 0xDD));
+    RM_UNROLL for (int i = 0; i < 8; i++) m[i] =
+        _mm512_max_epu32(_mm512_shuffle_i32x4(m[i], m[i + 8], 0x44), _mm512_shuffle_i32x4(m[i], m[i + 8], 0xEE));
+    RM_UNROLL for (int i = 0; i < 4; i++) m[i] =
+        _mm512_max_epu32(_mm512_shuffle_i32x4(m[i], m[i + 4], 0x88), _mm512_shuffle_i32x4(m[i], m[i + 4], 0xDD));
     RM_UNROLL for (int i = 0; i < 2; i++) m[i] = _mm512_max_epu32(_mm512_unpacklo_epi64(m[i], m[i + 2]), _mm512_unpackhi_epi64(m[i], m[i + 2]));
     const __m512 a = _mm512_castsi512_ps(m[0]), b = _mm512_castsi512_ps(m[1]);
     const __m512i even = _mm512_castps_si512(_mm512_shuffle_ps(a, b, 0x88)), odd = _mm512_castps_si512(_mm512_shuffle_ps(a, b, 0xDD));
@@ -85,7 +85,8 @@ RM_INLINE void half_sums(__m512i half[2], const __m512i s[QUANT_BLOCKS / 2]) {
 /* nb <= QUANT_BLOCKS blocks of row r of a tile. */
 RM_INLINE void quant_blocks(uint8_t *tile, const float *x, int n_row, int r, int nb) {
     const __m512 top = _mm512_castsi512_ps(block_tops(x, nb)), limit = _mm512_set1_ps(127.0f), infinite = _mm512_set1_ps(INFINITY);
-    __m512 inv = _mm512_maskz_div_ps(_mm512_cmp_ps_mask(top, _mm512_setzero_ps(), _CMP_GT_OQ) & _mm512_cmp_ps_mask(top, infinite, _CMP_LT_OQ), limit, top);
+    __m512 inv =
+        _mm512_maskz_div_ps(_mm512_cmp_ps_mask(top, _mm512_setzero_ps(), _CMP_GT_OQ) & _mm512_cmp_ps_mask(top, infinite, _CMP_LT_OQ), limit, top);
     const __mmask16 some = _mm512_cmp_ps_mask(inv, infinite, _CMP_LT_OQ); /* as in act_step_of */
     const __m512 d = _mm512_maskz_div_ps(some, top, limit);
     _Alignas(64) float factor[QUANT_BLOCKS];

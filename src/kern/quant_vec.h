@@ -161,6 +161,7 @@ RM_INLINE void product_body(const rm_qtile *t, int n_row, bool packed, int bits,
         if (packed && super && b % 8 == 0) {
             head = q;
             q += RM_GROUP * 2 * (min ? 2 : 1);
+            ahead += RM_GROUP * 2 * (min ? 2 : 1);
         }
         for (int i = 0; i < t->ahead_bytes; i += 64) __builtin_prefetch(ahead + i, 0, 3);
         ahead += t->ahead_bytes;

@@ -47,8 +47,8 @@ static rmas_status sequence_begin(rm_tape_seq *s, const rm_model *m, const rm_se
     s->conv0 = rm_calloc(conv + 1, sizeof *s->conv0);
     s->d_conv = rm_calloc(conv + 1, sizeof *s->d_conv);
     s->d_state = rm_calloc(n_linear * rm_seq_state_floats(m) + 1, sizeof *s->d_state);
-    if (!s->x || !s->attention || (gate_up && !s->gate_up) || (keeps_mid(m, gate_up) && !s->mid) || !s->d_kv || !s->snap || !s->conv0 ||
-        !s->d_conv || !s->d_state)
+    if (!s->x || !s->attention || (gate_up && !s->gate_up) || (keeps_mid(m, gate_up) && !s->mid) || !s->d_kv || !s->snap || !s->conv0 || !s->d_conv ||
+        !s->d_state)
         return rm_fail(err, RMAS_E_NOMEM, "out of memory for a tape");
     if (conv) memcpy(s->conv0, s->seq->conv, conv * sizeof *s->conv0);
     s->record = (rm_record){
@@ -156,7 +156,8 @@ int rm_tape_len(const rm_tape *t, int seq) { return t->seq[seq].seq->len; }
 static size_t position_bytes(const rm_model *m, bool gate_up, bool popped) {
     const rm_config *c = &m->cfg;
     size_t attention = (size_t)(c->n_layer - rm_model_count_layers(m, RM_LAYER_LINEAR)), layers = (size_t)c->n_layer;
-    size_t floats = (layers + 1 + (keeps_mid(m, gate_up) ? layers : 0)) * (size_t)c->d_model + attention * (rm_attention_kept(c) + (popped ? 2 * (size_t)rm_config_kv_dim(c) : 0));
+    size_t floats = (layers + 1 + (keeps_mid(m, gate_up) ? layers : 0)) * (size_t)c->d_model +
+                    attention * (rm_attention_kept(c) + (popped ? 2 * (size_t)rm_config_kv_dim(c) : 0));
     return floats * sizeof(float) + (gate_up ? layers * 2 * (size_t)c->d_ff * sizeof(uint16_t) : 0);
 }
 

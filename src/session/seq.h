@@ -25,9 +25,7 @@ typedef struct {
 } rm_record;
 
 /* Of n positions from pos on: how many, from the first, have their gate_up and mid kept. */
-static inline int rm_record_mlp(const rm_record *r, int pos, int n) {
-    return !r->gate_up || r->end <= pos ? 0 : r->end - pos < n ? r->end - pos : n;
-}
+static inline int rm_record_mlp(const rm_record *r, int pos, int n) { return !r->gate_up || r->end <= pos ? 0 : r->end - pos < n ? r->end - pos : n; }
 
 struct rm_seq {
     const rm_model *m;

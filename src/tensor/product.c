@@ -89,7 +89,7 @@ static bool in_bf16(const product *p, const rm_part *part) { return p->e->prompt
 /* ---- 8 bits ------------------------------------------------------------------------------------------------------------------ */
 
 /* Expanded weights of 32 blocks stay in the first cache; the next ones are fetched during the products of so many tiles. */
-enum { BLOCKS_AT_ONCE = 32, AHEAD_TILES = 4, AHEAD_ONE = 6144 /* bytes */ };
+enum { BLOCKS_AT_ONCE = 32, AHEAD_TILES = 4, AHEAD = 6144 /* bytes */ };
 
 /* Rows are cut into n_tile nearly equal tiles. */
 enum { SEGMENT = 1024 }; /* inputs that are quantised in one piece, if there are several rows */
@@ -122,7 +122,9 @@ static void packed_group(const product *p, const rm_part *part, const uint8_t *g
         for (int i = 0; i < n_tile; i++) {
             t.n_row = tile_first(p, i + 1) - tile_first(p, i), t.x = tile_at(p, i, 0), t.y = y + (size_t)tile_first(p, i) * ldy;
             /* one tile reads the weights as they come in; several find them in the cache and fetch the next group's */
-            t.ahead = group + (n_tile == 1 ? AHEAD_ONE : part->group_bytes + (size_t)i * (size_t)n_block * (size_t)t.ahead_bytes);
+            t.ahead = group + (n_tile > 1      ? part->group_bytes + (size_t)i * (size_t)n_block * (size_t)t.ahead_bytes
+                               : p->n_row == 1 ? (size_t)k->q_ahead
+                                               : AHEAD);
             k->q_rows(&t);
         }
         return;
