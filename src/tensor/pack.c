@@ -86,11 +86,11 @@ static inline void scale_k4(const uint8_t *x, int k, uint8_t *sc, uint8_t *mn) {
     *mn = k < 4 ? x[k + 4] & 63 : x[k + 4] >> 4 | (x[k] >> 6) << 4;
 }
 
-static void pack_q45k(const rm_form_info *f, uint8_t *group, const uint8_t *p, int o, int b0) {
+static void pack_q45k(const rm_form_info *f, const place block[8], const uint8_t *p, int o) {
     const uint32_t lo = 0x0F0F0F0F;
     const uint8_t *qs = p + (f->high ? 48 : 16), *qh = p + 16;
     for (int h = 0; h < 8; h++) {
-        place d = block_place(f, group, b0 + h);
+        const place d = block[h];
         d.head[o] = u16(p);
         d.head[RM_GROUP + o] = u16(p + 2);
         scale_k4(p + 4, h, &d.scale[o], &d.scale[RM_GROUP + o]);
@@ -106,10 +106,10 @@ static void pack_q45k(const rm_form_info *f, uint8_t *group, const uint8_t *p, i
     }
 }
 
-static void pack_q6k(const rm_form_info *f, uint8_t *group, const uint8_t *p, int o, int b0) {
+static void pack_q6k(const place block[8], const uint8_t *p, int o) {
     const uint32_t lo = 0x0F0F0F0F, two = 0x03030303;
     for (int h = 0; h < 8; h++) {
-        place d = block_place(f, group, b0 + h);
+        const place d = block[h];
         int n = h / 4, t = h % 4;
         const uint8_t *ql = p + 64 * n + 32 * (t & 1), *qh = p + 128 + 32 * n;
         d.head[o] = u16(p + 208);
@@ -127,9 +127,9 @@ static void pack_q6k(const rm_form_info *f, uint8_t *group, const uint8_t *p, in
     }
 }
 
-static void pack_iq4xs(const rm_form_info *f, uint8_t *group, const uint8_t *p, int o, int b0) {
+static void pack_iq4xs(const place block[8], const uint8_t *p, int o) {
     for (int h = 0; h < 8; h++) {
-        place d = block_place(f, group, b0 + h);
+        const place d = block[h];
         int scale = (p[4 + h / 2] >> 4 * (h & 1) & 15) | (p[2 + h / 4] >> 2 * (h & 3) & 3) << 4;
         d.head[o] = u16(p);
         d.scale[o] = (uint8_t)(scale - 32);
@@ -138,11 +138,11 @@ static void pack_iq4xs(const rm_form_info *f, uint8_t *group, const uint8_t *p, 
 }
 
 /* Q2_K and Q3_K: 2-bit quants (and an inverted high bit) widened to 4 bits */
-static void pack_q23k(const rm_form_info *f, uint8_t *group, const uint8_t *p, int o, int b0) {
+static void pack_q23k(const rm_form_info *f, const place block[8], const uint8_t *p, int o) {
     bool q3 = !f->min;
     const uint8_t *qs = p + (q3 ? 32 : 16), *sc = q3 ? p + 96 : p;
     for (int h = 0; h < 8; h++) {
-        place d = block_place(f, group, b0 + h);
+        const place d = block[h];
         int n = h / 4, t = h % 4;
         d.head[o] = u16(p + (q3 ? 108 : 80));
         if (!q3) d.head[RM_GROUP + o] = u16(p + 82);
@@ -176,16 +176,18 @@ void rm_pack_group(rm_form form, uint8_t *group, const uint8_t *rows, size_t row
     }
     size_t super_bytes = row_bytes / ((size_t)n_block / 8);
     for (int b = 0; b < n_block; b += 8) {
+        place block[8];
+        for (int h = 0; h < 8; h++) block[h] = block_place(f, group, b + h);
         for (int o = 0; o < n_valid; o++) {
             const uint8_t *p = rows + (size_t)o * row_bytes + (size_t)b / 8 * super_bytes;
             if (form == RM_FORM_Q6_K)
-                pack_q6k(f, group, p, o, b);
+                pack_q6k(block, p, o);
             else if (form == RM_FORM_IQ4_XS)
-                pack_iq4xs(f, group, p, o, b);
+                pack_iq4xs(block, p, o);
             else if (form == RM_FORM_Q2_K || form == RM_FORM_Q3_K)
-                pack_q23k(f, group, p, o, b);
+                pack_q23k(f, block, p, o);
             else
-                pack_q45k(f, group, p, o, b);
+                pack_q45k(f, block, p, o);
         }
     }
 }
