@@ -25,6 +25,16 @@ static inline uint32_t u32(const uint8_t *p) {
     memcpy(&v, p, 4);
     return v;
 }
+static inline uint64_t u64(const uint8_t *p) {
+    uint64_t v;
+    memcpy(&v, p, 8);
+    return v;
+}
+/* Words 2 t and 2 t + 1 of an output. */
+static inline void put_pair(uint32_t *low, int t, int o, uint64_t v) {
+    low[2 * t * RM_GROUP + o] = (uint32_t)v;
+    low[(2 * t + 1) * RM_GROUP + o] = (uint32_t)(v >> 32);
+}
 static inline uint16_t u16(const uint8_t *p) {
     uint16_t v;
     memcpy(&v, p, 2);
@@ -87,16 +97,16 @@ static inline void scale_k4(const uint8_t *x, int k, uint8_t *sc, uint8_t *mn) {
 }
 
 static void pack_q45k(const rm_form_info *f, const place block[8], const uint8_t *p, int o) {
-    const uint32_t lo = 0x0F0F0F0F;
+    const uint64_t lo = 0x0F0F0F0F0F0F0F0F;
     const uint8_t *qs = p + (f->high ? 48 : 16), *qh = p + 16;
     for (int h = 0; h < 8; h++) {
         const place d = block[h];
         d.head[o] = u16(p);
         d.head[RM_GROUP + o] = u16(p + 2);
         scale_k4(p + 4, h, &d.scale[o], &d.scale[RM_GROUP + o]);
-        for (int t = 0; t < 4; t++) {
-            uint32_t x = u32(qs + 32 * (h / 2) + 4 * t), y = u32(qs + 32 * (h / 2) + 16 + 4 * t);
-            d.low[t * RM_GROUP + o] = h & 1 ? (x >> 4 & lo) | (y & ~lo) : (x & lo) | (y & lo) << 4;
+        for (int t = 0; t < 2; t++) {
+            uint64_t x = u64(qs + 32 * (h / 2) + 8 * t), y = u64(qs + 32 * (h / 2) + 16 + 8 * t);
+            put_pair(d.low, t, o, h & 1 ? (x >> 4 & lo) | (y & ~lo) : (x & lo) | (y & lo) << 4);
         }
         if (f->high) {
             uint32_t r = 0;
@@ -107,7 +117,7 @@ static void pack_q45k(const rm_form_info *f, const place block[8], const uint8_t
 }
 
 static void pack_q6k(const place block[8], const uint8_t *p, int o) {
-    const uint32_t lo = 0x0F0F0F0F, two = 0x03030303;
+    const uint64_t lo = 0x0F0F0F0F0F0F0F0F, two = 0x0303030303030303;
     for (int h = 0; h < 8; h++) {
         const place d = block[h];
         int n = h / 4, t = h % 4;
@@ -115,14 +125,13 @@ static void pack_q6k(const place block[8], const uint8_t *p, int o) {
         d.head[o] = u16(p + 208);
         d.scale[o] = p[192 + 2 * h];
         d.scale[RM_GROUP + o] = p[193 + 2 * h];
-        for (int j = 0; j < 4; j++) {
-            uint32_t x = u32(ql + 4 * j) >> (t < 2 ? 0 : 4) & lo, y = u32(ql + 16 + 4 * j) >> (t < 2 ? 0 : 4) & lo;
-            d.low[j * RM_GROUP + o] = x | y << 4;
+        for (int j = 0; j < 2; j++) {
+            uint64_t x = u64(ql + 8 * j) >> (t < 2 ? 0 : 4) & lo, y = u64(ql + 16 + 8 * j) >> (t < 2 ? 0 : 4) & lo;
+            put_pair(d.low, j, o, x | y << 4);
         }
         for (int k = 0; k < 2; k++) {
-            uint32_t r = 0;
-            for (int s = 0; s < 4; s++) r |= (u32(qh + 16 * k + 4 * s) >> 2 * t & two) << 2 * s;
-            d.high[k * RM_GROUP + o] = r;
+            uint64_t r = (u64(qh + 16 * k) >> 2 * t & two) | (u64(qh + 16 * k + 8) >> 2 * t & two) << 4; /* steps 0 and 2 below, 1 and 3 above */
+            d.high[k * RM_GROUP + o] = (uint32_t)(r | r >> 30);
         }
     }
 }
