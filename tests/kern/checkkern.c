@@ -524,7 +524,56 @@ static void check_matrix(rm_exec *e, rm_dtype type, int n_out, int n_in, rm_prec
     free(mem), free(W), free(row), free(x), free(bias), free(first), free(dy);
 }
 
+/* Activations in 8 bits, byte for byte as form.h says; with blocks of zeros, of tiny numbers, with a NaN, with an infinity. */
+static void check_quant_tile(const rm_kern *k, int n_row, int n_block) {
+    const size_t n = (size_t)n_block * RM_QBLOCK, ldx = n + 3, bytes = (size_t)n_row * (size_t)n_block * RM_QX_ROW;
+    const bool words =
+        strncmp(k->name, "avx", 3) != 0 || strncmp(k->name, "avx512", 6) == 0; /* the 256-bit tables have other words behind the first two */
+    float *x = malloc((size_t)n_row * ldx * sizeof *x);
+    fill(x, (size_t)n_row * ldx, 1);
+    for (int i = 0; i < n_row * n_block; i++) {
+        float *p = x + (size_t)(i / n_block) * ldx + (size_t)(i % n_block) * RM_QBLOCK;
+        if (i % 7 == 3) memset(p, 0, RM_QBLOCK * sizeof *p);
+        if (i % 7 == 4)
+            for (int j = 0; j < RM_QBLOCK; j++) p[j] *= 1e-39f;
+        if (i % 11 == 5) p[i % RM_QBLOCK] = i % 2 ? NAN : -INFINITY;
+        if (i % 5 == 2) p[(i * 3) % RM_QBLOCK] *= 1000;
+    }
+    guarded tile = guard_new(bytes / sizeof(float), 0);
+    k->q_quant((uint8_t *)(void *)tile.p, x, ldx, n_row, n);
+    for (int b = 0; b < n_block; b++)
+        for (int r = 0; r < n_row; r++) {
+            const float *p = x + (size_t)r * ldx + (size_t)b * RM_QBLOCK;
+            const uint8_t *t = (const uint8_t *)(void *)tile.p + (size_t)b * (size_t)n_row * RM_QX_ROW, *meta = t + n_row * RM_QBLOCK + r * 4;
+            float top = 0, d, dsum, inv;
+            bool finite = true;
+            for (int j = 0; j < RM_QBLOCK; j++) finite &= isfinite(p[j]) != 0, top = fabsf(p[j]) > top ? fabsf(p[j]) : top;
+            inv = finite && top > 0 ? 127.0f / top : 0;
+            if (!isfinite(inv)) inv = top = 0;
+            int sum[2] = {0, 0}, wrong = 0, neg[3];
+            for (int j = 0; j < RM_QBLOCK; j++) {
+                int q = finite ? (int)lrintf(p[j] * inv) : 0;
+                wrong += (int8_t)t[r * RM_QBLOCK + j] != q;
+                sum[j / 16] += q;
+            }
+            memcpy(&d, meta, 4), memcpy(&dsum, meta + n_row * 4, 4);
+            for (int i = 0; i < 3; i++) memcpy(&neg[i], meta + (2 + i) * n_row * 4, 4);
+            CHECK(wrong == 0, "q_quant: %d numbers of row %d, block %d of %d are wrong", wrong, r, b, n_block);
+            CHECK(finite ? d == top / 127.0f && dsum == d * (float)(sum[0] + sum[1]) : !isfinite(d), "q_quant: step %g or its sum %g", d, dsum);
+            CHECK(!words || (neg[0] == -(sum[0] + sum[1]) && neg[1] == -sum[0] && neg[2] == -sum[1]), "q_quant: sums %d %d %d", neg[0], neg[1],
+                  neg[2]);
+        }
+    guard_end(tile, "q_quant");
+    free(x);
+}
+static void check_quant(const rm_kern *k) {
+    static const int blocks[] = {1, 2, 15, 16, 17, 33, 48};
+    for (size_t i = 0; i < RM_COUNT(blocks); i++)
+        for (int n_row = 1; n_row <= RM_QROWS; n_row++) check_quant_tile(k, n_row, blocks[i]);
+}
+
 static void check_products(const rm_kern *k) {
+    check_quant(k);
     rm_exec *e;
     rmas_error err;
     if (rm_exec_new(&e, 2, k->name, &err) != RMAS_OK) {
