@@ -32,7 +32,7 @@ typedef struct {
     rm_link *link;
     rm_batch *batch;
     double bytes, ops; /* read and computed (2 per weight) by one position through layers and head */
-    double layer_ops;
+    double layer_ops, last_ops; /* of all layers; of the last one behind its mixer, which prompts take for their last position only */
 } bench;
 
 static clockid_t clock_of(const bench *b) { return b->o->cpu_time ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC; }
@@ -162,12 +162,23 @@ static rmas_status run_test(bench *b, test_kind kind, int n_batch, rmas_error *e
     if (s != RMAS_OK) return s;
     double tokens = (double)n * n_batch, head = b->ops - b->layer_ops;
     if (kind == PREFILL)
-        report(b, TEST_NAMES[kind], n_batch, n, seconds, b->bytes, tokens * b->layer_ops + n_batch * head);
+        report(b, TEST_NAMES[kind], n_batch, n, seconds, b->bytes, tokens * (b->layer_ops - b->last_ops) + n_batch * (b->last_ops + head));
     else if (kind == DECODE)
         report(b, TEST_NAMES[kind], n_batch, n, seconds, (double)n * b->bytes, tokens * b->ops);
     else
         report(b, TEST_NAMES[kind], n_batch, n, seconds, (double)n * b->bytes * (b->layer_ops / b->ops), tokens * b->layer_ops);
     return RMAS_OK;
+}
+
+/* Does the matrix belong to layer il and stand behind its mixer? */
+static bool is_behind_mixer(const char *name, int il) {
+    static const char *const part[] = {"o_proj", "out_proj", "attn_output", "ssm_out", "mlp.", "ffn_"};
+    char layer[16];
+    snprintf(layer, sizeof layer, ".%d.", il);
+    if (!strstr(name, layer)) return false;
+    for (size_t i = 0; i < RM_COUNT(part); i++)
+        if (strstr(name, part[i])) return true;
+    return false;
 }
 
 /* What one position reads and computes: all matrices, of the embedding only if it is the head too. */
@@ -183,6 +194,7 @@ static void count_work(bench *b) {
         b->bytes += (double)t->n_bytes;
         b->ops += 2.0 * (double)rm_tensor_count(t);
         if (!embed && !head) b->layer_ops += 2.0 * (double)rm_tensor_count(t);
+        if (is_behind_mixer(t->name, c->n_layer - 1)) b->last_ops += 2.0 * (double)rm_tensor_count(t);
     }
 }
 

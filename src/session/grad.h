@@ -16,8 +16,9 @@
  *                        the first slot is trained), and cost no memory but their cache
  *
  * Memory per pushed position: (n_layer + 1) rows of d_model; keys, values and outputs (in some families queries) of the attention layers, and from the
- * first pop on gradients of keys and values; of delta-rule layers a state for every 64 positions. If wanted, the products of gate and up, and the residual sums
- * before the MLP, of positions that stand before the first one that is pushed as a step. Everything else is computed again, layer by layer, in passes of bounded size. */
+ * first pop on gradients of keys and values; of delta-rule layers a state for every 64 positions. If wanted, the products of gate and up, and the
+ * residual sums before the MLP, of positions that stand before the first one that is pushed as a step. Everything else is computed again, layer by layer,
+ * in passes of bounded size. */
 #ifndef RM_SESSION_GRAD_H
 #define RM_SESSION_GRAD_H
 
@@ -25,8 +26,8 @@
 
 typedef struct rm_tape rm_tape;
 
-/* gate_up: the products of gate and up, and the sums before them, are kept, too, so that popping does not compute them again. In native precision only, else ignored; they are
- * rounded to bf16 there, kept or not, so the numbers are the same. */
+/* gate_up: the products of gate and up, and the sums before them, are kept, too, so that popping does not compute them again. In native precision only,
+ * else ignored; the products are rounded to bf16 there, kept or not, so the numbers are the same. */
 rmas_status rm_tape_new(rm_tape **out, const rm_model *m, bool gate_up, rmas_error *err);
 void rm_tape_free(rm_tape *t);
 

@@ -119,7 +119,7 @@ static const float *kept_rows(const rm_back *b, float *to, bool mid, int il) {
 
 /* ---- mixers -------------------------------------------------------------------------------------------------------------- */
 
-/* From what is kept; where more is wanted, from the layer's input x, too. */
+/* From what is kept; where more is wanted, from the layer's input x, too. output: b->o is wanted. */
 static rmas_status attention_again(rm_back *b, int il, int slot, int n_row, const float *x, bool output, rmas_error *err) {
     const rm_model *m = b->m;
     const rm_layer *l = &m->layer[il];
