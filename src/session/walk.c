@@ -142,6 +142,7 @@ static int wanted_rows(rm_work *w, rm_layer_kind kind) {
     const rm_config *c = &w->m->cfg;
     const size_t d = (size_t)c->d_model, width = (size_t)(kind == RM_LAYER_LINEAR ? rm_delta_value_dim(&c->delta) : rm_config_q_dim(c));
     for (int i = 0; i < w->n_want; i++) {
+        if (w->want[i] == i) continue;
         memmove(w->x + (size_t)i * d, w->x + (size_t)w->want[i] * d, d * sizeof *w->x);
         memmove(w->o + (size_t)i * width, w->o + (size_t)w->want[i] * width, width * sizeof *w->o);
     }
