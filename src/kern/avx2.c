@@ -15,7 +15,7 @@
 
 #define RM_AVX2                                                                                                                                      \
     RM_OPS, RM_ATTN, RM_GEMM, .q_quant = q_quant_256, .q_expand = q_expand_vec, .q_tile = q_tile_vec, .q_rows = q_rows_vec, .q_rows_max = 6,         \
-                              .q_ahead = 6144, .q_columns = q_columns_256
+                              .q_columns = q_columns_256
 
 #ifdef RM_VNNI
 const rm_kern rm_kern_avx_vnni = {.name = "avx-vnni", RM_AVX2};

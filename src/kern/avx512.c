@@ -19,11 +19,10 @@
 #ifdef RM_INTEL
 #include "kern/amx.h"
 #include "kern/amx_attn.h"
-const rm_kern rm_kern_avx512_intel = {.name = "avx512-intel", RM_AVX512, RM_ATTN, .q_ahead = 6144, .q_columns = q_columns_512};
+const rm_kern rm_kern_avx512_intel = {.name = "avx512-intel", RM_AVX512, RM_ATTN, .q_columns = q_columns_512};
 const rm_kern rm_kern_amx = {
     .name = "amx",
     RM_AVX512,
-    .q_ahead = 6144,
     .attn_block = attn_block_amx,
     .attn_back = attn_back_amx,
     .mul_bf16 = mul_bf16_amx,
@@ -39,6 +38,7 @@ const rm_kern rm_kern_avx512 = {
     .name = "avx512",
     RM_AVX512,
     RM_ATTN,
+    .q_near = true,
     .mul_bf16 = mul_bf16_512,
     .bf16_rows = bf16_rows_512,
     .bf16_pairs = bf16_pairs_512,

@@ -42,7 +42,6 @@ RM_INLINE qf qf_mul(qf a, qf b) { return _mm512_mul_ps(a, b); }
 RM_INLINE qf qf_fma(qf a, qf b, qf c) { return _mm512_fmadd_ps(a, b, c); }
 RM_INLINE qf qf_fnma(qf a, qf b, qf c) { return _mm512_fnmadd_ps(a, b, c); }
 
-#include "kern/quant_act.h"
 #include "kern/quant_vec.h"
 
 /* ---- activations ----------------------------------------------------------------------------------------------------------------- */
@@ -87,7 +86,7 @@ RM_INLINE void quant_blocks(uint8_t *tile, const float *x, int n_row, int r, int
     const __m512 top = _mm512_castsi512_ps(block_tops(x, nb)), limit = _mm512_set1_ps(127.0f), infinite = _mm512_set1_ps(INFINITY);
     __m512 inv =
         _mm512_maskz_div_ps(_mm512_cmp_ps_mask(top, _mm512_setzero_ps(), _CMP_GT_OQ) & _mm512_cmp_ps_mask(top, infinite, _CMP_LT_OQ), limit, top);
-    const __mmask16 some = _mm512_cmp_ps_mask(inv, infinite, _CMP_LT_OQ); /* as in act_step_of */
+    const __mmask16 some = _mm512_cmp_ps_mask(inv, infinite, _CMP_LT_OQ); /* as in act_step_of: below 1e-36 there is nothing */
     const __m512 d = _mm512_maskz_div_ps(some, top, limit);
     _Alignas(64) float factor[QUANT_BLOCKS];
     _Alignas(64) int32_t meta[RM_QX_META][QUANT_BLOCKS];

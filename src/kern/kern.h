@@ -154,7 +154,7 @@ struct rm_kern {
     void (*q_tile)(const rm_qtile *t);
     void (*q_rows)(const rm_qtile *t);
     int q_rows_max; /* q_rows is the faster one for so many rows in all; 0: there is no q_rows */
-    int q_ahead; /* bytes by which a single row fetches its weights ahead; 0: a block's when it comes to the block */
+    bool q_near; /* a single row fetches the weights of a block when it comes to the block, not ahead of it */
     /* Products with packed weights in bf16: n_group groups, y[i][0 .. RM_GROUP n_group). For many rows at a time only, for few it is slow; NULL where it
      * is no faster than q_tile for many. */
     void (*q_mul_bf16)(float *y, size_t ldy, const uint16_t *x, int n_row, const uint8_t *group, size_t group_bytes, int n_group, rm_form form,

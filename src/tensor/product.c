@@ -122,9 +122,9 @@ static void packed_group(const product *p, const rm_part *part, const uint8_t *g
         for (int i = 0; i < n_tile; i++) {
             t.n_row = tile_first(p, i + 1) - tile_first(p, i), t.x = tile_at(p, i, 0), t.y = y + (size_t)tile_first(p, i) * ldy;
             /* one tile reads the weights as they come in; several find them in the cache and fetch the next group's */
-            t.ahead = group + (n_tile > 1      ? part->group_bytes + (size_t)i * (size_t)n_block * (size_t)t.ahead_bytes
-                               : p->n_row == 1 ? (size_t)k->q_ahead
-                                               : AHEAD);
+            t.ahead = group + (n_tile > 1                   ? part->group_bytes + (size_t)i * (size_t)n_block * (size_t)t.ahead_bytes
+                               : k->q_near && p->n_row == 1 ? 0
+                                                            : AHEAD);
             k->q_rows(&t);
         }
         return;
@@ -304,9 +304,9 @@ typedef struct {
     size_t local_bytes;
 } gradient;
 
-/* A chunk is a strip of columns, of all rows or of a piece of them; the outputs go by in order, so many of them at a time that their weights stay in the first
- * cache: TILE_FLOATS in strips of RM_PANEL columns, or of T_COLUMNS, whole blocks of every type, where blocks are dequantised; bf16 PANEL_OUTPUTS. */
-enum { T_COLUMNS = 256, TILE_FLOATS = 8192, PANEL_OUTPUTS = 256 };
+/* A chunk is a strip of columns, of all rows or of a piece of them; the outputs go by in order, so many of them at a time that their weights stay in the
+ * first cache: TILE_FLOATS in strips of RM_PANEL columns, or of T_COLUMNS, whole blocks of every type, where blocks are dequantised; bf16 PANEL_OUTPUTS. */
+enum { T_COLUMNS = 256, TILE_FLOATS = 8192, PANEL_OUTPUTS = 256, PIECE_ROWS = 8 /* at least: as long as unpacking takes */ };
 
 typedef struct {
     int row, n_row;
@@ -316,7 +316,7 @@ typedef struct {
 /* Strips are shared out evenly: every thread gets as many whole ones, in its range of chunks first, and a piece of each of those left over. */
 static void share_strips(gradient *p) {
     const int strips = (p->w->n_in + p->chunk - 1) / p->chunk, threads = rm_pool_size(p->e->pool);
-    p->pieces = p->n_row >= threads ? threads : 1;
+    p->pieces = p->n_row >= PIECE_ROWS * threads ? threads : 1;
     p->cut = strips % p->pieces;
     p->whole = strips - p->cut;
 }
