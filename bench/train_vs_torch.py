@@ -3,7 +3,7 @@
 
     bench/train_vs_torch.py --system systems/nano-sequential --data rows.jsonl [--rounds 2] [--batch 4] [--steps 2] [--threads 2] [--dtypes bf16 f32]
 
-Needs torch, transformers, accelerate, gguf, safetensors, and the system's models (GGUF) in RMAS_MODELS or where the system names them. Rows:
+Needs torch, transformers, accelerate, gguf, safetensors, and the system's models (GGUF files or folders) in RMAS_MODELS or where the system names them. Rows:
 tools/make_word_problems.py, or anything docs/TRAINING.md describes. The PyTorch side is the reference's step (teacher-forced stages with gold states,
 all rounds in one graph, one sample at a time) on transformers models with the dequantised weights of the same files; it is given what costs it
 least: links on the rows that are sent only, logits of the labelled rows only. Inner links are random, the same on both sides, outer links too.
@@ -27,6 +27,13 @@ MAX_LATENT = 80
 
 
 # ---------------------------------------------------------------------------------------------- the PyTorch side
+
+
+def model_width(path):
+    if path.is_dir():
+        return json.loads((path / "config.json").read_text())["hidden_size"]
+    from gguf import GGUFReader
+    return next(int(f.parts[-1][0]) for k, f in GGUFReader(path).fields.items() if k.endswith(".embedding_length"))
 
 
 def make_modules():
@@ -69,7 +76,8 @@ class Team:
         for path in job["models"]:
             if path not in models:
                 p = Path(path)
-                m = AutoModelForCausalLM.from_pretrained(p.parent, gguf_file=p.name, dtype=self.dtype).eval().requires_grad_(False)
+                where = {"pretrained_model_name_or_path": p} if p.is_dir() else {"pretrained_model_name_or_path": p.parent, "gguf_file": p.name}
+                m = AutoModelForCausalLM.from_pretrained(**where, dtype=self.dtype).eval().requires_grad_(False)
                 if job["checkpointing"]:
                     m.gradient_checkpointing_enable({"use_reentrant": False})
                     m.train()  # transformers checkpoints in training mode only; these models have no dropout
@@ -194,11 +202,9 @@ def main():
              "--threads", a.threads]
     spent([a.rmas, *flags, "--probe", work / "probe", "--max_steps", "0"])
     samples = [json.loads(line) for line in (work / "probe" / "samples.jsonl").read_text().splitlines()]
-    from gguf import GGUFReader
     inner = []
     for r, m in zip(roles, models):
-        width = next(int(f.parts[-1][0]) for k, f in GGUFReader(m).fields.items() if k.endswith(".embedding_length"))
-        inner.append((width, str(work / f"{r}.safetensors")))
+        inner.append((model_width(Path(m)), str(work / f"{r}.safetensors")))
         flags += ["--ckpt_override", f"{r}/inner={inner[-1][1]}"]
     (work / "inner.json").write_text(json.dumps(inner))
     subprocess.run([sys.executable, __file__, "--worker", work / "inner.json"], check=True)

@@ -10,12 +10,13 @@
 #include "kern/avx2_dot.h"
 #include "kern/gemm.h"
 #include "kern/attn.h"
+#include "kern/delta.h"
 #include "kern/avx2_quant.h"
 #include "kern/avx2_panel.h"
 
 #define RM_AVX2                                                                                                                                      \
-    RM_OPS, RM_ATTN, RM_GEMM, .q_quant = q_quant_256, .q_expand = q_expand_vec, .q_tile = q_tile_vec, .q_rows = q_rows_vec, .q_rows_max = 6,         \
-                              .q_columns = q_columns_256
+    RM_OPS, RM_ATTN, RM_DELTA, RM_GEMM, .q_quant = q_quant_256, .q_expand = q_expand_vec, .q_tile = q_tile_vec, .q_rows = q_rows_vec,                \
+                                        .q_rows_max = 6, .q_columns = q_columns_256
 
 #ifdef RM_VNNI
 const rm_kern rm_kern_avx_vnni = {.name = "avx-vnni", RM_AVX2};

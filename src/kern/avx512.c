@@ -11,10 +11,12 @@
 #define OUTER_S 24
 #include "kern/gemm.h"
 #include "kern/attn.h"
+#include "kern/delta.h"
 #include "kern/avx512_quant.h"
 #include "kern/avx512_panel.h"
 
-#define RM_AVX512 RM_OPS, RM_GEMM, .q_quant = q_quant_512, .q_expand = q_expand_vec, .q_tile = q_tile_vec, .q_rows = q_rows_vec, .q_rows_max = 24
+#define RM_AVX512                                                                                                                                    \
+    RM_OPS, RM_DELTA, RM_GEMM, .q_quant = q_quant_512, .q_expand = q_expand_vec, .q_tile = q_tile_vec, .q_rows = q_rows_vec, .q_rows_max = 24
 
 #ifdef RM_INTEL
 #include "kern/amx.h"

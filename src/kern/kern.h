@@ -55,8 +55,10 @@ typedef struct {
     float *scratch; /* RM_KV_BLOCK (3 d + 2 n_q) floats */
 } rm_attn_back;
 
-/* The gated delta rule for one head over n_tok tokens; state S[dk][dv] is read and updated:
- *   S *= decay_t; u = beta_t (v_t - S' k_t); S += k_t u'; o_t = S' q_t. */
+/* The gated delta rule for one head over n_tok tokens; the state S [dk, dv] is read and updated:
+ *   S *= decay_t; u = beta_t (v_t - S' k_t); S += k_t u'; o_t = S' q_t.
+ * It lies in slices of RM_DELTA_SLICE columns (the last one may be narrower), one after the other, each row by row. */
+enum { RM_DELTA_SLICE = 32 };
 typedef struct {
     int dk, dv, n_tok;
     float *state;
@@ -66,7 +68,35 @@ typedef struct {
     size_t ldg;
     float *o; /* rows of dv floats */
     size_t ldo;
+    float *rest; /* NULL, or rows of dv floats, ldo apart: v_t - S' k_t, for the way back */
 } rm_delta;
+
+/* The gated delta rule backward for one head. n_tok tokens (at most RM_KV_BLOCK) follow on a state; gradients are wanted of those from `from` on, m of
+ * them, d_state holds what comes from the tokens after them. With G_t the gradient of the state after a token:
+ *   G_t = decay_t+1 (G_t+1 + k_t+1 du_t+1') + q_t d_o_t';   d_v_t = beta_t G_t' k_t;   du_t = -d_v_t
+ *   d_q_t = S_t d_o_t;   d_k_t = G_t u_t + decay_t S_t-1 du_t;   d_beta_t = G_t' k_t rest_t
+ * S_t is put together from the state before all tokens and from k u' of those in between, so it is never there. No number depends on how many tokens
+ * are gone through at a time. */
+typedef struct {
+    int dk, dv, n_tok, from;
+    const float *state; /* as in rm_delta */
+    const float *q, *k, *decay, *beta; /* of all tokens, as in rm_delta */
+    size_t ldk, ldg; /* ldk: of q, too */
+    const float *rest; /* of all tokens, rows of dv, ldr apart */
+    size_t ldr;
+    const float *d_o; /* [m, dv] */
+    float *d_state; /* of the state after the last token; afterwards of the state before token `from` */
+    float *d_q, *d_k; /* [m] rows of dk, ld_qk apart */
+    size_t ld_qk;
+    float *d_v; /* [m] rows of dv, ld_v apart */
+    size_t ld_v;
+    float *d_beta; /* [m], ldg apart */
+    float *scratch; /* rm_delta_back_floats */
+} rm_delta_rule_back;
+/* The state turned, u and u turned, d_o over du and what both become, sums of rows. */
+static inline size_t rm_delta_back_floats(size_t dk, size_t dv) {
+    return (dk + 15) / 16 * 16 * (dv + 16) + RM_KV_BLOCK * (2 * dv + 2 * (dv + dk + RM_KV_BLOCK));
+}
 
 typedef enum { RM_W_F32, RM_W_F16, RM_W_BF16 } rm_wtype;
 
@@ -122,6 +152,7 @@ struct rm_kern {
     void (*attn_back)(const rm_attn_back *a);
     void (*attn_finish)(float *o, size_t ldo, const float *l, int n_q, int d); /* o /= l */
     void (*delta_rule)(const rm_delta *a);
+    void (*delta_rule_back)(const rm_delta_rule_back *a);
     void (*to_half)(uint16_t *y, const float *x, size_t n); /* IEEE half, round to nearest even; for caches */
     void (*to_bf16)(uint16_t *y, const float *x, size_t n); /* round to nearest even; numbers below 2^-126 may become 0 */
 

@@ -210,43 +210,9 @@ static void op_to_bf16(uint16_t *y, const float *x, size_t n) {
     }
 }
 
-/* ---- the gated delta rule: columns of the state are independent; a slice of columns stays in the cache over all tokens ---- */
-
-static inline __attribute__((always_inline)) void delta_slice(const rm_delta *a, size_t c, size_t n, int nv) {
-    size_t dv = (size_t)a->dv;
-    for (int t = 0; t < a->n_tok; t++) {
-        const float *q = a->q + (size_t)t * a->ldq, *k = a->k + (size_t)t * a->ldk;
-        float *s = a->state + c;
-        vf u[4], o[4], decay = v_set(a->decay[(size_t)t * a->ldg]), beta = v_set(a->beta[(size_t)t * a->ldg]);
-        for (int j = 0; j < nv; j++) u[j] = o[j] = v_set(0.0f);
-        for (int i = 0; i < a->dk; i++) {
-            vf ki = v_set(k[i]);
-            for (int j = 0; j < nv; j++) u[j] = v_fma(ki, ld(s + (size_t)i * dv, (size_t)j * 16, n), u[j]);
-        }
-        for (int j = 0; j < nv; j++) {
-            vf v = ld(a->v + (size_t)t * a->ldv + c, (size_t)j * 16, n);
-            u[j] = v_mul(beta, v_sub(v, v_mul(decay, u[j])));
-        }
-        for (int i = 0; i < a->dk; i++) {
-            vf ki = v_set(k[i]), qi = v_set(q[i]);
-            for (int j = 0; j < nv; j++) {
-                vf x = v_fma(ki, u[j], v_mul(decay, ld(s + (size_t)i * dv, (size_t)j * 16, n)));
-                st(s + (size_t)i * dv, x, (size_t)j * 16, n);
-                o[j] = v_fma(qi, x, o[j]);
-            }
-        }
-        for (int j = 0; j < nv; j++) st(a->o + (size_t)t * a->ldo + c, o[j], (size_t)j * 16, n);
-    }
-}
-static void op_delta_rule(const rm_delta *a) {
-    size_t dv = (size_t)a->dv, c = 0;
-    for (; c + 64 <= dv; c += 64) delta_slice(a, c, 64, 4);
-    for (; c < dv; c += 16) delta_slice(a, c, dv - c < 16 ? dv - c : 16, 1);
-}
-
 #define RM_OPS                                                                                                                                       \
     .dot = op_dot, .axpy = op_axpy, .add = op_add, .mul = op_mul, .scale = op_scale, .rms_norm = op_rms_norm, .rms_norm_back = op_rms_norm_back,     \
     .layer_norm = op_layer_norm, .l2_norm = op_l2_norm, .exp = op_exp, .sigmoid = op_sigmoid, .silu = op_silu, .gelu = op_gelu,                      \
     .silu_mul = op_silu_mul, .gelu_tanh_mul = op_gelu_tanh_mul, .silu_mul_back = op_silu_mul_back, .gelu_tanh_mul_back = op_gelu_tanh_mul_back,      \
     .sigmoid_mul = op_sigmoid_mul, .softmax = op_softmax, .rope = op_rope, .conv4_silu = op_conv4_silu, .attn_finish = op_attn_finish,               \
-    .delta_rule = op_delta_rule, .to_half = op_to_half, .to_bf16 = op_to_bf16
+    .to_half = op_to_half, .to_bf16 = op_to_bf16

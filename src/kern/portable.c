@@ -9,6 +9,7 @@
 #define OUTER_S 8
 #include "kern/gemm.h"
 #include "kern/attn.h"
+#include "kern/delta.h"
 #include "kern/quant.h"
 
-const rm_kern rm_kern_portable = {.name = "portable", RM_OPS, RM_ATTN, RM_GEMM, RM_QUANT};
+const rm_kern rm_kern_portable = {.name = "portable", RM_OPS, RM_ATTN, RM_DELTA, RM_GEMM, RM_QUANT};

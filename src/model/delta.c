@@ -12,7 +12,7 @@ typedef struct {
     const rm_layer *l;
     const rm_delta_plan *d;
     const rm_run *run;
-    float *o, *conv, *gate;
+    float *o, *rest, *conv, *gate;
     const float *in;
     int n_conv, n_in, n_block;
 } job;
@@ -96,8 +96,16 @@ static void recur(const job *j, const rm_run *r, int ih) {
         x.decay = j->gate + row * 2 * nv + ih;
         x.beta = x.decay + nv;
         x.o = j->o + row * nv * dv + (size_t)ih * dv;
+        x.rest = j->rest ? j->rest + row * nv * dv + (size_t)ih * dv : NULL;
         j->m->exec->kern->delta_rule(&x);
     }
+}
+
+/* Of one row and head. */
+static void gated_norm(const rm_model *m, const rm_layer *l, float *y, const float *o, const float *z) {
+    const size_t dv = (size_t)m->cfg.delta.d_value;
+    m->exec->kern->rms_norm(y, o, l->delta_norm, dv, m->cfg.norm_eps);
+    m->exec->kern->silu_mul(y, z, y, dv);
 }
 
 static void recur_chunk(void *ctx, int chunk, int thread) {
@@ -107,20 +115,41 @@ static void recur_chunk(void *ctx, int chunk, int thread) {
     int ih = chunk % j->d->n_value;
     size_t dv = (size_t)j->d->d_value, ldo = (size_t)j->d->n_value * dv;
     recur(j, r, ih);
+    if (j->rest) return;
     for (size_t row = (size_t)(r->row + r->skip), end = (size_t)(r->row + r->n); row < end; row++) {
         float *o = j->o + row * ldo + (size_t)ih * dv;
-        j->m->exec->kern->rms_norm(o, o, j->l->delta_norm, dv, j->m->cfg.norm_eps);
-        j->m->exec->kern->silu_mul(o, j->in + row * (size_t)j->n_in + j->n_conv + (size_t)ih * dv, o, dv);
+        gated_norm(j->m, j->l, o, o, j->in + row * (size_t)j->n_in + j->n_conv + (size_t)ih * dv);
     }
 }
 
-void rm_delta_mix(const rm_model *m, int il, float *o, float *conv, float *gate, const float *in, const rm_run *run, int n_run, int n_row) {
+void rm_delta_mix(const rm_model *m, int il, float *o, float *rest, float *conv, float *gate, const float *in, const rm_run *run, int n_run,
+                  int n_row) {
     const rm_delta_plan *d = &m->cfg.delta;
     int n_conv = rm_delta_conv_dim(d);
-    job j = {m, &m->layer[il], d, run, o, conv, gate, in, n_conv, rm_delta_in_dim(d), (n_conv + CHANNELS - 1) / CHANNELS};
+    job j = {m, &m->layer[il], d, run, o, rest, conv, gate, in, n_conv, rm_delta_in_dim(d), (n_conv + CHANNELS - 1) / CHANNELS};
     rm_pool_run(m->exec->pool, n_run * j.n_block, convolve_chunk, &j);
     rm_rows_run(m->exec, n_row, 4, gate_rows, &j);
     rm_pool_run(m->exec->pool, n_run * d->n_value, recur_chunk, &j);
     double state = (double)d->n_value * d->d_key * d->d_value;
     rm_time_work(m->exec, RM_OPS_F32, 2 * sizeof(float) * n_run * state, 6 * n_row * state); /* k S, S += k v, q S */
+}
+
+typedef struct {
+    const rm_model *m;
+    const rm_layer *l;
+    float *y;
+    const float *o, *in;
+} gate_job;
+
+static void gate_outputs(void *ctx, int from, int to) {
+    const gate_job *j = ctx;
+    const rm_delta_plan *d = &j->m->cfg.delta;
+    const size_t n_in = (size_t)rm_delta_in_dim(d), n_conv = (size_t)rm_delta_conv_dim(d), dv = (size_t)d->d_value, width = (size_t)d->n_value * dv;
+    for (size_t row = (size_t)from; row < (size_t)to; row++)
+        for (size_t c = 0; c < width; c += dv)
+            gated_norm(j->m, j->l, j->y + row * width + c, j->o + row * width + c, j->in + row * n_in + n_conv + c);
+}
+
+void rm_delta_gate(const rm_model *m, int il, float *y, const float *o, const float *in, int n_row) {
+    rm_rows_run(m->exec, n_row, 4, gate_outputs, &(gate_job){m, &m->layer[il], y, o, in});
 }

@@ -1,4 +1,4 @@
-/* The gated delta rule backward: from kept states forward again through a block of positions, then back through it. */
+/* The gated delta rule backward, block by block of positions between kept states: gated norm, recurrence, norms of q and k, convolution. */
 #include <math.h>
 #include <string.h>
 
@@ -10,124 +10,79 @@ typedef struct {
     const rm_delta_plan *d;
     const rm_run *run;
     const rm_delta_grad *grad;
-    const float *d_o, *in, *conv, *gate;
-    float *d_in, *du, *d_qk, *d_gate, *scratch;
+    const rm_delta_rows *rows;
+    const float *d_o;
+    float *d_in;
     size_t n_conv, n_in, each;
 } job;
 
-/* States before the positions of a block and after the last one; the gated norm's rows. */
+/* What the kernel wants; gradients of a block's outputs before the norm. */
 size_t rm_delta_back_scratch(const rm_model *m) {
-    const rm_delta_plan *d = &m->cfg.delta;
-    return (size_t)(RM_KV_BLOCK + 1) * (size_t)d->d_key * (size_t)d->d_value + 8 * (size_t)d->d_value + (size_t)d->d_key + 64;
+    size_t dv = (size_t)m->cfg.delta.d_value;
+    return (rm_delta_back_floats((size_t)m->cfg.delta.d_key, dv) + RM_KV_BLOCK * dv + 15) / 16 * 16;
 }
 
-typedef struct {
-    size_t dk, dv;
-    const float *q, *k, *v, *z; /* of one position and head; q and k normalised */
-    float decay, beta;
-} step;
-
-static step step_at(const job *j, const rm_delta_grad *g, int pos, int ih) {
-    const rm_delta_plan *d = j->d;
-    size_t row = (size_t)(g->ext_row + pos - g->ext_pos), dk = (size_t)d->d_key, dv = (size_t)d->d_value, nv = (size_t)d->n_value;
-    const float *c = j->conv + row * j->n_conv, *gate = j->gate + row * 2 * nv;
-    const float *q = c + (size_t)rm_delta_key_head(d, ih) * dk;
-    return (step){dk,
-                  dv,
-                  q,
-                  q + (size_t)d->n_key * dk,
-                  c + 2 * (size_t)d->n_key * dk + (size_t)ih * dv,
-                  j->in + row * j->n_in + j->n_conv + (size_t)ih * dv,
-                  gate[ih],
-                  gate[nv + (size_t)ih]};
-}
-
-/* u = (decay S)' k */
-static void predict(const rm_kern *kern, const step *s, const float *state, float *u) {
-    memset(u, 0, s->dv * sizeof *u);
-    for (size_t i = 0; i < s->dk; i++) kern->axpy(u, s->k[i], state + i * s->dv, s->dv);
-    kern->scale(u, u, s->decay, s->dv);
-}
-
-static void advance(const rm_kern *kern, const step *s, const float *state, float *next, float *u) {
-    predict(kern, s, state, u);
-    for (size_t i = 0; i < s->dv; i++) u[i] = s->beta * (s->v[i] - u[i]);
-    for (size_t i = 0; i < s->dk; i++) {
-        kern->scale(next + i * s->dv, state + i * s->dv, s->decay, s->dv);
-        kern->axpy(next + i * s->dv, s->k[i], u, s->dv);
-    }
-}
-
-/* y = w n silu(z), n = o / rms(o): d_o from dy, and dz. o = next' q. */
-static void gated_norm_back(const job *j, const step *s, const float *next, const float *dy, float *o, float *d_o, float *dz) {
+/* y = w n silu(z), n = o / rms(o): d_o from dy, and dz. */
+static void gated_norm_back(const job *j, const float *o, const float *z, const float *dy, float *d_o, float *dz) {
     const float *w = j->l->delta_norm;
-    memset(o, 0, s->dv * sizeof *o);
-    for (size_t i = 0; i < s->dk; i++) j->m->exec->kern->axpy(o, s->q[i], next + i * s->dv, s->dv);
+    const size_t dv = (size_t)j->d->d_value;
     double square = 0, dot = 0;
-    for (size_t i = 0; i < s->dv; i++) square += (double)o[i] * o[i];
-    double r = 1 / sqrt(square / (double)s->dv + (double)j->m->cfg.norm_eps);
-    for (size_t i = 0; i < s->dv; i++) {
-        float z = s->z[i], sig = 1 / (1 + expf(-z)), n = o[i] * (float)r;
-        dz[i] = dy[i] * w[i] * n * sig * (1 + z * (1 - sig));
-        d_o[i] = dy[i] * w[i] * z * sig;
+    for (size_t i = 0; i < dv; i++) square += (double)o[i] * o[i];
+    double r = 1 / sqrt(square / (double)dv + (double)j->m->cfg.norm_eps);
+    for (size_t i = 0; i < dv; i++) {
+        float sig = 1 / (1 + expf(-z[i])), n = o[i] * (float)r;
+        dz[i] = dy[i] * w[i] * n * sig * (1 + z[i] * (1 - sig));
+        d_o[i] = dy[i] * w[i] * z[i] * sig;
         dot += (double)d_o[i] * o[i];
     }
-    float c = (float)(r * r * r * dot / (double)s->dv), rf = (float)r;
-    for (size_t i = 0; i < s->dv; i++) d_o[i] = rf * d_o[i] - c * o[i];
-}
-
-/* One position back: g is the gradient of the state after it, afterwards of the state before it. */
-static void step_back(const rm_kern *kern, const step *s, const float *state, const float *next, const float *d_o, float *g, float *dq, float *dk,
-                      float *dv, float *d_decay, float *d_beta, float *u, float *tmp) {
-    float *delta = tmp, *dd = tmp + s->dv, *du = tmp + 2 * s->dv;
-    predict(kern, s, state, u);
-    for (size_t i = 0; i < s->dv; i++) delta[i] = s->beta * (s->v[i] - u[i]);
-    memset(dd, 0, s->dv * sizeof *dd);
-    for (size_t i = 0; i < s->dk; i++) {
-        float *row = g + i * s->dv;
-        kern->axpy(row, s->q[i], d_o, s->dv);
-        dq[i] = kern->dot(next + i * s->dv, d_o, s->dv);
-        dk[i] = kern->dot(row, delta, s->dv);
-        kern->axpy(dd, s->k[i], row, s->dv);
-    }
-    float db = 0;
-    for (size_t i = 0; i < s->dv; i++) {
-        db += dd[i] * (s->v[i] - u[i]);
-        dv[i] = s->beta * dd[i];
-        du[i] = -s->beta * dd[i];
-    }
-    float dot = 0;
-    for (size_t i = 0; i < s->dk; i++) {
-        float *row = g + i * s->dv;
-        dk[i] += s->decay * kern->dot(state + i * s->dv, du, s->dv);
-        kern->axpy(row, s->k[i], du, s->dv);
-        dot += kern->dot(row, state + i * s->dv, s->dv);
-        kern->scale(row, row, s->decay, s->dv);
-    }
-    *d_beta = db;
-    *d_decay = dot * s->decay; /* of the logarithm of the decay */
+    float c = (float)(r * r * r * dot / (double)dv), rf = (float)r;
+    for (size_t i = 0; i < dv; i++) d_o[i] = rf * d_o[i] - c * o[i];
 }
 
 /* Positions [from, to) of one block and one value head. */
 static void block_back(const job *j, int k, int ih, int begin, int from, int to, float *scratch) {
     const rm_run *r = &j->run[k];
     const rm_delta_grad *g = &j->grad[k];
+    const rm_delta_rows *x = j->rows;
     const rm_kern *kern = j->m->exec->kern;
-    size_t dk = (size_t)j->d->d_key, dv = (size_t)j->d->d_value, nv = (size_t)j->d->n_value, size = dk * dv;
-    float *state = scratch, *u = scratch + (RM_KV_BLOCK + 1) * size, *o = u + dv, *d_o = o + dv, *tmp = d_o + dv;
-    memcpy(state, g->snap + ((size_t)rm_snap_index(g->snap_first, begin) * nv + (size_t)ih) * size, size * sizeof *state);
-    for (int p = begin; p < to; p++) {
-        step s = step_at(j, g, p, ih);
-        advance(kern, &s, state + (size_t)(p - begin) * size, state + (size_t)(p - begin + 1) * size, u);
+    const size_t dk = (size_t)j->d->d_key, dv = (size_t)j->d->d_value, nk = (size_t)j->d->n_key, nv = (size_t)j->d->n_value, h = (size_t)ih;
+    const size_t ext = (size_t)(g->ext_row + begin - g->ext_pos), row = (size_t)(r->row + from - r->pos), at = ext + (size_t)(from - begin);
+    float *d_o = scratch, *d_qk = x->d_qk + (row * nv + h) * 2 * dk, *d_gate = x->d_gate + row * 2 * nv + h;
+    float *d_v = x->du + row * j->n_conv + 2 * nk * dk + h * dv;
+    for (size_t i = 0; i < (size_t)(to - from); i++) {
+        const size_t z = j->n_conv + h * dv;
+        gated_norm_back(j, x->o + ((at + i) * nv + h) * dv, x->in + (at + i) * j->n_in + z, j->d_o + ((row + i) * nv + h) * dv, d_o + i * dv,
+                        j->d_in + (row + i) * j->n_in + z);
     }
-    for (int p = to - 1; p >= from; p--) {
-        step s = step_at(j, g, p, ih);
-        size_t row = (size_t)(r->row + p - r->pos);
-        const float *before = state + (size_t)(p - begin) * size, *after = before + size;
-        float *qk = j->d_qk + (row * nv + (size_t)ih) * 2 * dk, *gate = j->d_gate + row * 2 * nv + (size_t)ih;
-        gated_norm_back(j, &s, after, j->d_o + (row * nv + (size_t)ih) * dv, o, d_o, j->d_in + row * j->n_in + j->n_conv + (size_t)ih * dv);
-        step_back(kern, &s, before, after, d_o, g->d_state + (size_t)ih * size, qk, qk + dk,
-                  j->du + row * j->n_conv + 2 * (size_t)j->d->n_key * dk + (size_t)ih * dv, gate, gate + nv, u, tmp);
+    const float *q = x->conv + ext * j->n_conv + (size_t)rm_delta_key_head(j->d, ih) * dk, *gate = x->gate + ext * 2 * nv + h;
+    kern->delta_rule_back(&(rm_delta_rule_back){.dk = (int)dk,
+                                                .dv = (int)dv,
+                                                .n_tok = to - begin,
+                                                .from = from - begin,
+                                                .state = g->snap + ((size_t)rm_snap_index(g->snap_first, begin) * nv + h) * dk * dv,
+                                                .q = q,
+                                                .k = q + nk * dk,
+                                                .decay = gate,
+                                                .beta = gate + nv,
+                                                .ldk = j->n_conv,
+                                                .ldg = 2 * nv,
+                                                .rest = x->rest + (ext * nv + h) * dv,
+                                                .ldr = nv * dv,
+                                                .d_o = d_o,
+                                                .d_state = g->d_state + h * dk * dv,
+                                                .d_q = d_qk,
+                                                .d_k = d_qk + dk,
+                                                .ld_qk = nv * 2 * dk,
+                                                .d_v = d_v,
+                                                .ld_v = j->n_conv,
+                                                .d_beta = d_gate + nv,
+                                                .scratch = scratch + RM_KV_BLOCK * dv});
+    /* With G the gradient of the state S after a row, that of its logarithmic decay is <decay S_before, G + k du'> = <S, G> - v d_v, and
+     * <S, G> = o d_o + the next row's. */
+    for (size_t i = (size_t)(to - from); i-- > 0;) {
+        const float *v = x->conv + (at + i) * j->n_conv + 2 * nk * dk + h * dv;
+        g->d_decay[h] += kern->dot(d_o + i * dv, x->o + ((at + i) * nv + h) * dv, dv) - kern->dot(d_v + i * j->n_conv, v, dv);
+        d_gate[i * 2 * nv] = g->d_decay[h];
     }
 }
 
@@ -137,7 +92,7 @@ static void head_chunk(void *ctx, int chunk, int thread) {
     const rm_run *r = &j->run[k];
     for (int to = r->pos + r->n; to > r->pos;) {
         int begin = rm_snap_begin(j->grad[k].snap_first, to - 1), from = begin > r->pos ? begin : r->pos;
-        block_back(j, k, ih, begin, from, to, j->scratch + (size_t)thread * j->each);
+        block_back(j, k, ih, begin, from, to, j->rows->scratch + (size_t)thread * j->each);
         to = from;
     }
 }
@@ -167,8 +122,8 @@ static void conv_sum(const job *j, const rm_run *r, const rm_delta_grad *g, int 
     memset(u, 0, j->n_conv * sizeof *u);
     for (int i = 0; i < n_tap; i++) {
         int p = pos - (n_tap - 1) + i;
-        const float *x =
-            p >= g->ext_pos ? j->in + (size_t)(g->ext_row + p - g->ext_pos) * j->n_in : r->conv + (size_t)(n_tap - 1 + p - g->ext_pos) * j->n_conv;
+        const float *x = p >= g->ext_pos ? j->rows->in + (size_t)(g->ext_row + p - g->ext_pos) * j->n_in
+                                         : r->conv + (size_t)(n_tap - 1 + p - g->ext_pos) * j->n_conv;
         for (size_t c = 0; c < j->n_conv; c++) u[c] += j->l->conv[c * (size_t)n_tap + (size_t)i] * x[c];
     }
 }
@@ -184,10 +139,10 @@ static void sum_rows(void *ctx, int from, int to) {
     float scale = (float)(1 / sqrt((double)dk));
     for (int i = from; i < to; i++) {
         size_t row = (size_t)(r->row + i), ext = (size_t)(g->ext_row + r->pos + i - g->ext_pos);
-        float *du = j->du + row * j->n_conv, *u = j->d_in + row * j->n_in, *db = u + j->n_conv + nv * (size_t)d->d_value, *da = db + nv;
+        float *du = j->rows->du + row * j->n_conv, *u = j->d_in + row * j->n_in, *db = u + j->n_conv + nv * (size_t)d->d_value, *da = db + nv;
         memset(du, 0, 2 * nk * dk * sizeof *du);
         for (size_t ih = 0; ih < nv; ih++) {
-            const float *qk = j->d_qk + (row * nv + ih) * 2 * dk;
+            const float *qk = j->rows->d_qk + (row * nv + ih) * 2 * dk;
             size_t h = (size_t)rm_delta_key_head(d, (int)ih) * dk;
             for (size_t k = 0; k < dk; k++) du[h + k] += qk[k], du[nk * dk + h + k] += qk[dk + k];
         }
@@ -201,9 +156,9 @@ static void sum_rows(void *ctx, int from, int to) {
             float s = 1 / (1 + expf(-u[c]));
             du[c] *= s * (1 + u[c] * (1 - s));
         }
-        const float *alpha = j->in + ext * j->n_in + j->n_conv + nv * (size_t)d->d_value + nv, *dg = j->d_gate + row * 2 * nv;
+        const float *alpha = j->rows->in + ext * j->n_in + j->n_conv + nv * (size_t)d->d_value + nv, *dg = j->rows->d_gate + row * 2 * nv;
         for (size_t ih = 0; ih < nv; ih++) {
-            float beta = j->gate[ext * 2 * nv + nv + ih];
+            float beta = j->rows->gate[ext * 2 * nv + nv + ih];
             db[ih] = dg[nv + ih] * beta * (1 - beta);
             da[ih] = dg[ih] * j->l->a[ih] / (1 + expf(-(alpha[ih] + j->l->dt_bias[ih])));
         }
@@ -221,7 +176,8 @@ static void conv_rows(void *ctx, int from, int to) {
         memset(dm, 0, j->n_conv * sizeof *dm);
         for (size_t t = 0; t < n_tap; t++) {
             int at = i + (int)t;
-            const float *du = at < r->n ? j->du + (size_t)(r->row + at) * j->n_conv : j->grad[ref->run].d_conv + (size_t)(at - r->n) * j->n_conv;
+            const float *du =
+                at < r->n ? j->rows->du + (size_t)(r->row + at) * j->n_conv : j->grad[ref->run].d_conv + (size_t)(at - r->n) * j->n_conv;
             for (size_t c = 0; c < j->n_conv; c++) dm[c] += j->l->conv[c * n_tap + n_tap - 1 - t] * du[c];
         }
     }
@@ -231,29 +187,22 @@ static void conv_rows(void *ctx, int from, int to) {
 static void keep_sums(const job *j, const rm_run *r, float *d_conv) {
     int n = j->d->n_tap - 1;
     for (int i = n - 1; i >= 0; i--) { /* descending: a row moves to a later place */
-        const float *from = i < r->n ? j->du + (size_t)(r->row + i) * j->n_conv : d_conv + (size_t)(i - r->n) * j->n_conv;
+        const float *from = i < r->n ? j->rows->du + (size_t)(r->row + i) * j->n_conv : d_conv + (size_t)(i - r->n) * j->n_conv;
         memmove(d_conv + (size_t)i * j->n_conv, from, j->n_conv * sizeof *from);
     }
 }
 
-void rm_delta_back(const rm_model *m, int il, float *d_in, const float *d_o, float *du, float *d_qk, float *d_gate, const float *in,
-                   const float *conv, const float *gate, const rm_run *run, const rm_delta_grad *grad, int n_run, int n_row, float *scratch) {
+void rm_delta_back(const rm_model *m, int il, float *d_in, const float *d_o, const rm_delta_rows *rows, const rm_run *run, const rm_delta_grad *grad,
+                   int n_run) {
     const rm_delta_plan *d = &m->cfg.delta;
-    (void)n_row;
     job j = {.m = m,
              .l = &m->layer[il],
              .d = d,
              .run = run,
              .grad = grad,
+             .rows = rows,
              .d_o = d_o,
-             .in = in,
-             .conv = conv,
-             .gate = gate,
              .d_in = d_in,
-             .du = du,
-             .d_qk = d_qk,
-             .d_gate = d_gate,
-             .scratch = scratch,
              .n_conv = (size_t)rm_delta_conv_dim(d),
              .n_in = (size_t)rm_delta_in_dim(d),
              .each = rm_delta_back_scratch(m)};

@@ -121,24 +121,32 @@ void rm_attention_back(const rm_model *m, int il, float *d_in, float *d_o, const
 /* ---- delta rule -------------------------------------------------------------------------------------------------------- */
 
 /* From in [n_row, delta_in_dim]: conv [n_row, conv_dim] (after silu; q and k normalised), gate [n_row, 2 n_value] (decay, beta)
- * and o [n_row, value_dim] (normed, gated). conv and recurrent state of the runs move on. */
-void rm_delta_mix(const rm_model *m, int il, float *o, float *conv, float *gate, const float *in, const rm_run *run, int n_run, int n_row);
+ * and o [n_row, value_dim] (normed, gated). conv and recurrent state of the runs move on. With rest [n_row, value_dim], which the way back wants (NULL
+ * otherwise), o is what the recurrence gives, and rm_delta_gate makes y [n_row, value_dim] of it. */
+void rm_delta_mix(const rm_model *m, int il, float *o, float *rest, float *conv, float *gate, const float *in, const rm_run *run, int n_run,
+                  int n_row);
+void rm_delta_gate(const rm_model *m, int il, float *y, const float *o, const float *in, int n_row);
 
 /* Backward for the rows of a run. Gradients of what later positions took from here: */
 typedef struct {
     float *d_state; /* [n_value, d_key, d_value], of the state after the last row; afterwards of the state before the first */
+    float *d_decay; /* [n_value], of the logarithm of the decay of the row after the last; afterwards of the first row's */
     float *d_conv; /* [n_tap - 1, conv_dim], of the convolution's sums at the positions after the last row; afterwards at the first rows */
     const float *snap; /* states kept by the forward pass, see rm_run */
     int snap_first;
     int ext_row, ext_pos; /* row and position of the run's first row in in, conv and gate: they begin earlier than the run */
 } rm_delta_grad;
 
-/* d_in [n_row, delta_in_dim] of the rows of the runs from d_o [n_row, value_dim]. in, conv, gate: of rm_delta_mix over the longer
+/* d_in [n_row, delta_in_dim] of the rows of the runs from d_o [n_row, value_dim]. o, rest, in, conv, gate: of rm_delta_mix over the longer
  * runs (rows ext_row ..); du [n_row, conv_dim], d_qk [n_row, n_value, 2 d_key], d_gate [n_row, 2 n_value]: scratch; scratch: per thread
  * rm_delta_back_scratch floats. */
+typedef struct {
+    const float *o, *rest, *in, *conv, *gate;
+    float *du, *d_qk, *d_gate, *scratch;
+} rm_delta_rows;
 size_t rm_delta_back_scratch(const rm_model *m);
-void rm_delta_back(const rm_model *m, int il, float *d_in, const float *d_o, float *du, float *d_qk, float *d_gate, const float *in,
-                   const float *conv, const float *gate, const rm_run *run, const rm_delta_grad *grad, int n_run, int n_row, float *scratch);
+void rm_delta_back(const rm_model *m, int il, float *d_in, const float *d_o, const rm_delta_rows *rows, const rm_run *run, const rm_delta_grad *grad,
+                   int n_run);
 
 /* ---- MLP --------------------------------------------------------------------------------------------------------------- */
 

@@ -26,6 +26,7 @@ static void sequence_free(rm_tape_seq *s, const rm_model *m) {
     rm_free(s->conv0);
     rm_free(s->d_state);
     rm_free(s->d_conv);
+    rm_free(s->d_decay);
     memset(s, 0, sizeof *s);
 }
 
@@ -47,8 +48,9 @@ static rmas_status sequence_begin(rm_tape_seq *s, const rm_model *m, const rm_se
     s->conv0 = rm_calloc(conv + 1, sizeof *s->conv0);
     s->d_conv = rm_calloc(conv + 1, sizeof *s->d_conv);
     s->d_state = rm_calloc(n_linear * rm_seq_state_floats(m) + 1, sizeof *s->d_state);
+    s->d_decay = rm_calloc(n_linear * (size_t)m->cfg.delta.n_value + 1, sizeof *s->d_decay);
     if (!s->x || !s->attention || (gate_up && !s->gate_up) || (keeps_mid(m, gate_up) && !s->mid) || !s->d_kv || !s->snap || !s->conv0 || !s->d_conv ||
-        !s->d_state)
+        !s->d_state || !s->d_decay)
         return rm_fail(err, RMAS_E_NOMEM, "out of memory for a tape");
     if (conv) memcpy(s->conv0, s->seq->conv, conv * sizeof *s->conv0);
     s->record = (rm_record){

@@ -13,7 +13,8 @@
  *                        none. truncate 1: one pop of everything with all d h_t at their rows.
  *   stop early           rows before the first row whose d_embeds is wanted need not be popped at all
  *   common prefix        a sequence can begin as a clone of an rm_seq: those positions cannot be popped (nothing before
- *                        the first slot is trained), and cost no memory but their cache
+ *                        the first slot is trained), and cost no memory but their cache. With the delta rule last bits depend on where the
+ *                        prefix ends: states are put together from the one there
  *
  * Memory per pushed position: (n_layer + 1) rows of d_model; keys, values and outputs (in some families queries) of the attention layers, and from the
  * first pop on gradients of keys and values; of delta-rule layers a state for every 64 positions. If wanted, the products of gate and up, and the

@@ -66,6 +66,7 @@ rmas_status rm_back_fit(rm_back *b, const rm_model *m, int n_row, int n_run, rma
                 {&b->conv, ext * conv},
                 {&b->gate, ext * 2 * nv},
                 {&b->ext_o, ext * vd},
+                {&b->rest, ext * vd},
                 {&b->d_gate, r * 2 * nv},
                 {&b->du, r * conv},
                 {&b->d_qk, r * nv * 2 * (size_t)dp->d_key},
@@ -150,8 +151,8 @@ static void attention_back(rm_back *b, int il, int slot, int n_row) {
                       b->scratch);
 }
 
-/* The rows of each run from the last kept state on, and before them what the convolution reaches. */
-static rmas_status delta_again(rm_back *b, int il, int slot, rmas_error *err) {
+/* The rows of each run from the last kept state on, and before them what the convolution reaches. output: b->o is wanted. */
+static rmas_status delta_again(rm_back *b, int il, int slot, bool output, rmas_error *err) {
     const rm_model *m = b->m;
     const rm_layer *l = &m->layer[il];
     size_t d = (size_t)m->cfg.d_model, conv = rm_seq_conv_floats(m), state = rm_seq_state_floats(m), vd = (size_t)rm_delta_value_dim(&m->cfg.delta);
@@ -173,6 +174,7 @@ static rmas_status delta_again(rm_back *b, int il, int slot, rmas_error *err) {
         rm_rows_copy(m->exec, b->ext_x + (size_t)n_ext * d, kept_at(s, s->x, il, pos), x->n, d);
         b->delta_grad[i] = (rm_delta_grad){.d_state = s->d_state + (size_t)slot * state,
                                            .d_conv = s->d_conv + (size_t)slot * conv,
+                                           .d_decay = s->d_decay + (size_t)slot * (size_t)m->cfg.delta.n_value,
                                            .snap = s->snap[slot],
                                            .snap_first = first,
                                            .ext_row = n_ext,
@@ -181,18 +183,19 @@ static rmas_status delta_again(rm_back *b, int il, int slot, rmas_error *err) {
     }
     rm_norm(m->exec, b->ext_x, b->ext_x, l->norm, m->cfg.d_model, n_ext, m->cfg.norm_eps);
     RM_TRY(rm_linear_mul(m->exec, b->ext_in, b->ext_x, n_ext, &l->in, err));
-    rm_delta_mix(m, il, b->ext_o, b->conv, b->gate, b->ext_in, b->ext, b->n_run, n_ext);
-    for (int i = 0; i < b->n_run; i++) {
+    rm_delta_mix(m, il, b->ext_o, b->rest, b->conv, b->gate, b->ext_in, b->ext, b->n_run, n_ext);
+    for (int i = 0; i < b->n_run && output; i++) {
         const rm_run *r = &b->run[i], *x = &b->ext[i];
-        memcpy(b->o + (size_t)r->row * vd, b->ext_o + (size_t)(x->row + r->pos - x->pos) * vd, (size_t)r->n * vd * sizeof *b->o);
+        const size_t row = (size_t)(x->row + r->pos - x->pos);
+        rm_delta_gate(m, il, b->o + (size_t)r->row * vd, b->ext_o + row * vd, b->ext_in + row * (size_t)rm_delta_in_dim(&m->cfg.delta), r->n);
     }
     return RMAS_OK;
 }
 
-static void delta_back(rm_back *b, int il, int slot, int n_row) {
+static void delta_back(rm_back *b, int il, int slot) {
+    const rm_delta_rows rows = {b->ext_o, b->rest, b->ext_in, b->conv, b->gate, b->du, b->d_qk, b->d_gate, b->scratch};
     for (int i = 0; i < b->n_run; i++) b->run[i].conv = b->seq[i]->conv0 + (size_t)slot * rm_seq_conv_floats(b->m);
-    rm_delta_back(b->m, il, b->d_in, b->d_o, b->du, b->d_qk, b->d_gate, b->ext_in, b->conv, b->gate, b->run, b->delta_grad, b->n_run, n_row,
-                  b->scratch);
+    rm_delta_back(b->m, il, b->d_in, b->d_o, &rows, b->run, b->delta_grad, b->n_run);
 }
 
 /* ---- a layer ------------------------------------------------------------------------------------------------------------- */
@@ -267,7 +270,7 @@ static rmas_status layer_back(rm_back *b, int il, int slot, int n_row, rmas_erro
     bool linear = m->cfg.layer[il] == RM_LAYER_LINEAR, kept = !m->cfg.post_norm && mlp_kept(b);
     const float *x = kept_rows(b, b->x, false, il);
     if (linear)
-        RM_TRY(delta_again(b, il, slot, err));
+        RM_TRY(delta_again(b, il, slot, !kept, err));
     else
         RM_TRY(attention_again(b, il, slot, n_row, x, !kept, err));
     if (!kept) RM_TRY(mid_again(b, il, n_row, x, err));
@@ -275,7 +278,7 @@ static rmas_status layer_back(rm_back *b, int il, int slot, int n_row, rmas_erro
     const float *dt = through_post_norm(b, b->da, b->t1, l->post_norm, n_row);
     RM_TRY(rm_linear_mul_t(m->exec, b->d_o, dt, n_row, &l->out, err));
     if (linear)
-        delta_back(b, il, slot, n_row);
+        delta_back(b, il, slot);
     else
         attention_back(b, il, slot, n_row);
     RM_TRY(rm_linear_mul_t(m->exec, b->da, b->d_in, n_row, &l->in, err));

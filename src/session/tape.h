@@ -19,7 +19,7 @@ typedef struct {
     float **d_kv; /* [n_layer] of [cap, 2 kv_dim]: gradients of keys and values, from the first pop on; NULL for linear layers */
     float **snap; /* [n_linear] of [cap_snap] states */
     float *conv0; /* [n_linear] convolution rows before the first position */
-    float *d_state, *d_conv; /* [n_linear] gradients of what later positions took, see rm_delta_grad */
+    float *d_state, *d_conv, *d_decay; /* [n_linear] gradients of what later positions took, see rm_delta_grad */
 } rm_tape_seq;
 
 /* A pass of the backward walk: rows of runs, and buffers [cap, ...] each. */
@@ -34,7 +34,7 @@ typedef struct {
     float *memory, *scratch;
     float *d_hidden, *dx; /* in and out of a pass */
     float *x, *mid, *a, *da, *in, *d_in, *q, *o, *d_o, *t1, *t2, *gate_up, *h, *cs[2];
-    float *ext_x, *ext_in, *conv, *gate, *ext_o, *d_gate, *du, *d_qk; /* delta rule */
+    float *ext_x, *ext_in, *conv, *gate, *ext_o, *rest, *d_gate, *du, *d_qk; /* delta rule */
     float *conv_tmp, *state_tmp; /* [cap_run] */
     int *pos;
 } rm_back;

@@ -119,7 +119,7 @@ static rmas_status mix(rm_work *w, int il, int slot, int n_row, rmas_error *err)
             w->run[i].snap = w->seq[i]->record->snap[slot];
             w->run[i].snap_first = w->seq[i]->record->first;
         }
-        rm_delta_mix(m, il, w->o, w->q, w->delta_gate, w->in, w->run, w->n_run, n_row);
+        rm_delta_mix(m, il, w->o, NULL, w->q, w->delta_gate, w->in, w->run, w->n_run, n_row);
     } else {
         size_t off = (size_t)slot * rm_kv_layer_bytes(m);
         bool kept = false;

@@ -396,6 +396,20 @@ static void round_dy(void *ctx, int chunk, int thread) {
     }
 }
 
+/* Rows of weights in bf16 lie far apart, each in a page of its own: those of the next panel are fetched while this one is multiplied, some before each
+ * slice of rows. */
+enum { SLICE_ROWS = 24 };
+static void mul_panel(const gradient *p, float *sum, const uint16_t *dy, size_t stride, int n_row, const uint16_t *panel, int no, size_t n,
+                      const uint8_t *next, int n_next) {
+    int step = n_next ? SLICE_ROWS : n_row, done = 0;
+    for (int i = 0, nr; i < n_row; i += nr) {
+        nr = least(step, n_row - i);
+        for (int end = (int)((int64_t)n_next * (i + nr) / n_row); done < end; done++)
+            for (size_t b = 0; b < n * sizeof(uint16_t) + 63; b += 64) __builtin_prefetch(next + (size_t)done * p->part->row_bytes + b, 0, 2);
+        p->e->kern->mul_pairs(sum + (size_t)i * RM_PANEL, RM_PANEL, dy + (size_t)i * stride, stride, nr, panel, (no + 1) / 2, n);
+    }
+}
+
 static void panel_strip(void *ctx, int chunk, int thread) {
     const gradient *p = ctx;
     const rm_part *part = p->part;
@@ -407,13 +421,16 @@ static void panel_strip(void *ctx, int chunk, int thread) {
     const uint16_t *dy = (const uint16_t *)(const void *)p->shared + (size_t)s.row * stride;
     begin_sums(p, sum, RM_PANEL, dx, &s);
     for (int o = 0; o < part->n_out; o += PANEL_OUTPUTS) {
-        int no = least(PANEL_OUTPUTS, part->n_out - o), groups = (no + RM_GROUP - 1) / RM_GROUP, pairs = (no + 1) / 2;
+        int no = least(PANEL_OUTPUTS, part->n_out - o), groups = (no + RM_GROUP - 1) / RM_GROUP, n_next = 0;
+        const uint8_t *rows = part->data + (size_t)o * part->row_bytes + s.column * sizeof(uint16_t);
         if (part->kind == RM_PART_PACKED)
             k->q_pairs(panel, part->packed + (size_t)(o / RM_GROUP) * part->group_bytes, part->group_bytes, groups, part->form,
                        (int)(s.column / RM_QBLOCK), (int)(s.n_column / RM_QBLOCK));
-        else
-            k->bf16_pairs(panel, part->data + (size_t)o * part->row_bytes + s.column * sizeof(uint16_t), part->row_bytes, no, s.n_column);
-        k->mul_pairs(sum, RM_PANEL, dy + o, stride, s.n_row, panel, pairs, s.n_column);
+        else {
+            k->bf16_pairs(panel, rows, part->row_bytes, no, s.n_column);
+            n_next = least(PANEL_OUTPUTS, part->n_out - o - no);
+        }
+        mul_panel(p, sum, dy + o, stride, s.n_row, panel, no, s.n_column, rows + PANEL_OUTPUTS * part->row_bytes, n_next);
     }
     copy_columns(dx, p->ldy, sum, RM_PANEL, s.n_row, s.n_column);
 }

@@ -360,17 +360,18 @@ static void check_delta(const rm_kern *k, int dk, int dv) {
     fill(v, (size_t)(T * dv), 1);
     for (int t = 0; t < T; t++) decay[t] = 0.9f - 0.05f * (float)t, beta[t] = 0.3f + 0.05f * (float)t;
     guarded s = guard_new((size_t)(dk * dv), 0), o = guard_new((size_t)(T * dv), 3);
-    float *s1 = calloc((size_t)(dk * dv), 4), *o1 = malloc((size_t)(T * dv) * 4);
+    float *s1 = calloc((size_t)(dk * dv), 4), *o1 = malloc((size_t)(T * dv) * 4), *rest = malloc((size_t)(T * dv) * 4);
     double *S = calloc((size_t)(dk * dv), sizeof *S);
     memset(s.p, 0, s.n * 4);
-    rm_delta a = {dk, dv, T, s.p, q, key, v, (size_t)dk, (size_t)dk, (size_t)dv, decay, beta, 1, o.p, (size_t)dv};
+    rm_delta a = {dk, dv, T, s.p, q, key, v, (size_t)dk, (size_t)dk, (size_t)dv, decay, beta, 1, o.p, (size_t)dv, rest};
     k->delta_rule(&a);
     for (int t = 0; t < T; t++) {
-        rm_delta b = {dk, dv, 1, s1, q + t * dk, key + t * dk, v + t * dv, 1, 1, 1, decay + t, beta + t, 1, o1 + t * dv, 1};
+        rm_delta b = {dk, dv, 1, s1, q + t * dk, key + t * dk, v + t * dv, 1, 1, 1, decay + t, beta + t, 1, o1 + t * dv, 1, NULL};
         k->delta_rule(&b);
         for (int c = 0; c < dv; c++) {
             double u = 0, out = 0;
             for (int i = 0; i < dk; i++) u += (S[i * dv + c] *= decay[t]) * key[t * dk + i];
+            CHECK(fabs(rest[t * dv + c] - (v[t * dv + c] - u)) < 2e-5, "delta_rule %d x %d token %d: rest", dk, dv, t);
             u = beta[t] * (v[t * dv + c] - u);
             for (int i = 0; i < dk; i++) out += (S[i * dv + c] += key[t * dk + i] * u) * q[t * dk + i];
             CHECK(fabs(o.p[t * dv + c] - out) < 2e-5, "delta_rule %d x %d token %d column %d: %g, expected %g", dk, dv, t, c, o.p[t * dv + c], out);
@@ -379,7 +380,103 @@ static void check_delta(const rm_kern *k, int dk, int dv) {
     CHECK(memcmp(s.p, s1, s.n * 4) == 0 && memcmp(o.p, o1, o.n * 4) == 0, "delta_rule %d x %d: tokens together differ from one by one", dk, dv);
     guard_end(s, "delta_rule");
     guard_end(o, "delta_rule");
-    free(q), free(key), free(v), free(s1), free(o1), free(S);
+    free(q), free(key), free(v), free(s1), free(o1), free(rest), free(S);
+}
+
+/* Element (i, c) of a state that lies in slices. */
+static size_t delta_at(int dk, int dv, int i, int c) {
+    int first = c / RM_DELTA_SLICE * RM_DELTA_SLICE, width = dv - first < RM_DELTA_SLICE ? dv - first : RM_DELTA_SLICE;
+    return (size_t)(first * dk + i * width + c - first);
+}
+
+/* n tokens after a state, gradients of those from `from` on, by the recurrence in double precision; then the same tokens in two parts. */
+static void check_delta_back(const rm_kern *k, int dk, int dv, int n, int from) {
+    const int m = n - from;
+    const size_t nk = (size_t)(n * dk), nv = (size_t)(n * dv), size = (size_t)(dk * dv), mk = (size_t)(m * dk), mv = (size_t)(m * dv);
+    float *q = malloc(nk * 4), *key = malloc(nk * 4), *v = malloc(nv * 4), *s0 = malloc(size * 4), *o = malloc(nv * 4), *rest = malloc(nv * 4),
+          *d_o = malloc(mv * 4);
+    float *g0 = malloc(size * 4), *s1 = malloc(size * 4), decay[RM_KV_BLOCK], beta[RM_KV_BLOCK];
+    fill(q, nk, 0.3f), fill(key, nk, 0.3f), fill(v, nv, 1), fill(s0, size, 0.5f), fill(d_o, mv, 1), fill(g0, size, 0.5f);
+    for (int t = 0; t < n; t++) decay[t] = t % 9 == 8 ? 0 : 1 - 0.04f * (float)(t % 7), beta[t] = 0.1f + 0.1f * (float)(t % 8);
+    memcpy(s1, s0, size * 4);
+    rm_delta fwd = {dk, dv, n, s1, q, key, v, (size_t)dk, (size_t)dk, (size_t)dv, decay, beta, 1, o, (size_t)dv, rest};
+    k->delta_rule(&fwd);
+
+    double *S = malloc((size_t)(n + 1) * size * sizeof *S), *G = malloc(size * sizeof *G), *P = malloc(nv * sizeof *P);
+    double *wq = calloc(mk, sizeof *wq), *wk = calloc(mk, sizeof *wk), *wv = calloc(mv, sizeof *wv), *wb = calloc((size_t)m, sizeof *wb);
+    for (size_t i = 0; i < size; i++) {
+        int row = (int)i / dv, c = (int)i % dv;
+        S[i] = s0[delta_at(dk, dv, row, c)], G[i] = g0[delta_at(dk, dv, row, c)];
+    }
+    for (int t = 0; t < n; t++) {
+        const double *b = S + (size_t)t * size;
+        double *a = S + (size_t)(t + 1) * size;
+        for (int c = 0; c < dv; c++) {
+            double p = 0;
+            for (int i = 0; i < dk; i++) p += decay[t] * b[i * dv + c] * key[t * dk + i];
+            P[t * dv + c] = v[t * dv + c] - p;
+            for (int i = 0; i < dk; i++) a[i * dv + c] = decay[t] * b[i * dv + c] + key[t * dk + i] * beta[t] * P[t * dv + c];
+        }
+    }
+    for (int t = n - 1; t >= from; t--) {
+        const double *b = S + (size_t)t * size, *a = S + (size_t)(t + 1) * size;
+        const int r = t - from;
+        for (int c = 0; c < dv; c++) {
+            double dd = 0, u = beta[t] * P[t * dv + c], out = d_o[r * dv + c];
+            for (int i = 0; i < dk; i++) {
+                G[i * dv + c] += q[t * dk + i] * out;
+                dd += G[i * dv + c] * key[t * dk + i];
+                wq[r * dk + i] += a[i * dv + c] * out;
+                wk[r * dk + i] += G[i * dv + c] * u;
+            }
+            wv[r * dv + c] = beta[t] * dd;
+            wb[r] += dd * P[t * dv + c];
+            for (int i = 0; i < dk; i++) {
+                wk[r * dk + i] -= decay[t] * b[i * dv + c] * beta[t] * dd;
+                G[i * dv + c] = decay[t] * (G[i * dv + c] - key[t * dk + i] * beta[t] * dd);
+            }
+        }
+    }
+
+    guarded dq = guard_new(mk, 1), dkey = guard_new(mk, 2), d_v = guard_new(mv, 3), db = guard_new((size_t)m, 0), g = guard_new(size, 0);
+    guarded scratch = guard_new(rm_delta_back_floats((size_t)dk, (size_t)dv), 0);
+    memcpy(g.p, g0, size * 4);
+    rm_delta_rule_back a = {dk,   dv,         n,   from, s0,   q,      key,        decay, beta,       (size_t)dk, 1,
+                            rest, (size_t)dv, d_o, g.p,  dq.p, dkey.p, (size_t)dk, d_v.p, (size_t)dv, db.p,       scratch.p};
+    k->delta_rule_back(&a);
+    const double tol = 2e-5 * sqrt((double)(dk * n));
+    for (size_t i = 0; i < mk; i++)
+        CHECK(fabs(dq.p[i] - wq[i]) < tol * (1 + fabs(wq[i])) && fabs(dkey.p[i] - wk[i]) < tol * (1 + fabs(wk[i])),
+              "delta_rule_back %d x %d, tokens [%d, %d): row %zu: %g and %g, expected %g and %g", dk, dv, from, n, i / (size_t)dk, dq.p[i], dkey.p[i],
+              wq[i], wk[i]);
+    for (size_t i = 0; i < mv; i++)
+        CHECK(fabs(d_v.p[i] - wv[i]) < tol * (1 + fabs(wv[i])), "delta_rule_back %d x %d, tokens [%d, %d): d_v %g, expected %g", dk, dv, from, n,
+              d_v.p[i], wv[i]);
+    for (int i = 0; i < m; i++)
+        CHECK(fabs(db.p[i] - wb[i]) < tol * (1 + fabs(wb[i])), "delta_rule_back %d x %d: d_beta %g, expected %g", dk, dv, db.p[i], wb[i]);
+    for (int i = 0; i < (int)size; i++) {
+        double x = G[i], y = g.p[delta_at(dk, dv, i / dv, i % dv)];
+        CHECK(fabs(y - x) < tol * (1 + fabs(x)), "delta_rule_back %d x %d: d_state %g, expected %g", dk, dv, y, x);
+    }
+    if (m > 1) {
+        float *dq1 = malloc(mk * 4), *dk1 = malloc(mk * 4), *dv1 = malloc(mv * 4), *db1 = malloc((size_t)m * 4), *g1 = malloc(size * 4);
+        memcpy(g1, g0, size * 4);
+        for (int end = n, begin = from + m / 2; end > from; end = begin, begin = from) {
+            const int r = begin - from;
+            rm_delta_rule_back b = a;
+            b.n_tok = end, b.from = begin, b.d_state = g1;
+            b.d_o = d_o + r * dv, b.d_q = dq1 + r * dk, b.d_k = dk1 + r * dk, b.d_v = dv1 + r * dv, b.d_beta = db1 + r;
+            k->delta_rule_back(&b);
+        }
+        CHECK(memcmp(dq.p, dq1, mk * 4) == 0 && memcmp(dkey.p, dk1, mk * 4) == 0 && memcmp(d_v.p, dv1, mv * 4) == 0 &&
+                  memcmp(db.p, db1, (size_t)m * 4) == 0 && memcmp(g.p, g1, size * 4) == 0,
+              "delta_rule_back %d x %d, tokens [%d, %d): all together differ from two parts", dk, dv, from, n);
+        free(dq1), free(dk1), free(dv1), free(db1), free(g1);
+    }
+    guard_end(dq, "delta_rule_back"), guard_end(dkey, "delta_rule_back"), guard_end(d_v, "delta_rule_back");
+    guard_end(db, "delta_rule_back"), guard_end(g, "delta_rule_back"), guard_end(scratch, "delta_rule_back");
+    free(q), free(key), free(v), free(s0), free(o), free(rest), free(d_o), free(g0), free(s1), free(S), free(G), free(P), free(wq), free(wk),
+        free(wv), free(wb);
 }
 
 /* ---- products, through rm_matrix --------------------------------------------------------------------------------------------------- */
@@ -697,6 +794,12 @@ int main(int argc, char **argv) {
         check_delta(k, 12, 12);
         check_delta(k, 16, 80);
         check_delta(k, 128, 128);
+        check_delta_back(k, 128, 128, 64, 0);
+        check_delta_back(k, 128, 128, 64, 63);
+        check_delta_back(k, 12, 12, 7, 2);
+        check_delta_back(k, 16, 80, 33, 0);
+        check_delta_back(k, 24, 56, 20, 11);
+        check_delta_back(k, 8, 20, 1, 0);
         check_products(k);
     }
     printf("checkkern: %d passed, %d failed\n", n_check - n_fail, n_fail);

@@ -1,5 +1,6 @@
 /* Sessions: bitwise invariance of results, clones, gradients and tapes. */
 #include "model_fixture.h"
+#include "session/seq.h"
 
 /* ---- forward ------------------------------------------------------------------------------------------------------------ */
 
@@ -331,7 +332,7 @@ static void test_kept_products(void **state) {
     }
 }
 
-/* Several sequences in one tape, one of them behind a prefix that others share: the same bits as alone. */
+/* Several sequences in one tape, one of them behind a prefix that others share: the same bits as alone (with the delta rule, behind a prefix: nearly). */
 static void test_ragged_tape(void **state) {
     (void)state;
     for (int k = 0; k < N_FIXTURE; k++) {
@@ -360,7 +361,10 @@ static void test_ragged_tape(void **state) {
                                        {.seq = 2, .n = 17, .d_hidden = NULL, .d_embeds = grad + 2 * n * d}};
             OK(rm_tape_pop(t, g, 3, err));
             assert_same("beside others", grad, want, n * d);
-            assert_same("behind a prefix", grad + (n + 5) * d, want + 5 * d, (n - 5) * d);
+            if (rm_model_count_layers(f.model, RM_LAYER_LINEAR)) /* states are put together from the one where the sequence begins */
+                assert_within(1e-5f, fixture_names[k], "behind a prefix", grad + (n + 5) * d, want + 5 * d, (n - 5) * d);
+            else
+                assert_same("behind a prefix", grad + (n + 5) * d, want + 5 * d, (n - 5) * d);
             for (size_t i = 0; i < 17 * d; i++) assert_true(grad[2 * n * d + i] == 0);
         }
         rmas_error e = {0};
