@@ -50,6 +50,13 @@ typedef void (*rm_rows_fn)(void *ctx, int from, int to);
 void rm_rows_run(rm_exec *e, int n_row, int grain, rm_rows_fn fn, void *ctx);
 void rm_rows_copy(rm_exec *e, float *to, const float *from, int n_row, size_t n); /* [n_row, n] */
 
+/* Rows [n_row, n] that are kept for the backward pass: as bf16 in native precision, else as float; and what was kept. rm_rows_round: the one, then the
+ * other. */
+static inline size_t rm_kept_bytes(const rm_model *m) { return m->precision == RM_NATIVE ? sizeof(uint16_t) : sizeof(float); }
+void rm_rows_keep(const rm_model *m, void *kept, const float *x, int n_row, size_t n);
+void rm_rows_kept(const rm_model *m, float *x, const void *kept, int n_row, size_t n);
+void rm_rows_round(const rm_model *m, float *x, int n_row, size_t n);
+
 /* ---- norms, residual sums --------------------------------------------------------------------------------------------- */
 
 void rm_norm(rm_exec *e, float *y, const float *x, const float *w, int d, int n_row, float eps); /* y may be x */
@@ -152,9 +159,5 @@ void rm_delta_back(const rm_model *m, int il, float *d_in, const float *d_o, con
 
 void rm_act_mul(const rm_model *m, float *h, const float *gate_up, int n_row); /* h [n_row, d_ff] = act(gate) up */
 void rm_act_mul_back(const rm_model *m, float *d_gate_up, const float *dh, const float *gate_up, int n_row);
-/* gate_up rounded to bf16, to be kept for the backward pass; and what was kept. rm_act_round: the one, then the other. */
-void rm_act_keep(const rm_model *m, uint16_t *kept, const float *gate_up, int n_row);
-void rm_act_kept(const rm_model *m, float *gate_up, const uint16_t *kept, int n_row);
-void rm_act_round(const rm_model *m, float *gate_up, int n_row);
 
 #endif

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "model/layer.h"
+#include "util/mem.h"
 
 typedef struct {
     const rm_kern *k;
@@ -83,3 +84,57 @@ static void copy_rows(void *ctx, int from, int to) {
 }
 
 void rm_rows_copy(rm_exec *e, float *to, const float *from, int n_row, size_t n) { rm_rows_run(e, n_row, 32, copy_rows, &(copy){to, from, n}); }
+
+/* ---- rows that are kept for the backward pass ------------------------------------------------------------------------------------- */
+
+typedef struct {
+    const rm_kern *k;
+    uint16_t *to;
+    const uint16_t *from;
+    const float *x;
+    float *y;
+    size_t n;
+} rounding;
+
+static void keep_rows(void *ctx, int from, int to) {
+    const rounding *j = ctx;
+    size_t at = (size_t)from * j->n;
+    j->k->to_bf16(j->to + at, j->x + at, (size_t)(to - from) * j->n);
+}
+
+static void kept_rows(void *ctx, int from, int to) {
+    const rounding *j = ctx;
+    size_t at = (size_t)from * j->n;
+    j->k->widen(j->y + at, j->from + at, RM_W_BF16, (size_t)(to - from) * j->n);
+}
+
+static void round_rows(void *ctx, int from, int to) {
+    const rounding *j = ctx;
+    uint16_t part[2048];
+    for (size_t at = (size_t)from * j->n, end = (size_t)to * j->n, n; at < end; at += n) {
+        n = end - at < RM_COUNT(part) ? end - at : RM_COUNT(part);
+        j->k->to_bf16(part, j->y + at, n);
+        j->k->widen(j->y + at, part, RM_W_BF16, n);
+    }
+}
+
+void rm_rows_keep(const rm_model *m, void *kept, const float *x, int n_row, size_t n) {
+    rounding j = {.k = m->exec->kern, .to = kept, .x = x, .n = n};
+    if (m->precision == RM_NATIVE)
+        rm_rows_run(m->exec, n_row, 4, keep_rows, &j);
+    else
+        rm_rows_copy(m->exec, kept, x, n_row, n);
+}
+
+void rm_rows_kept(const rm_model *m, float *x, const void *kept, int n_row, size_t n) {
+    rounding j = {.k = m->exec->kern, .from = kept, .y = x, .n = n};
+    if (m->precision == RM_NATIVE)
+        rm_rows_run(m->exec, n_row, 4, kept_rows, &j);
+    else
+        rm_rows_copy(m->exec, x, kept, n_row, n);
+}
+
+void rm_rows_round(const rm_model *m, float *x, int n_row, size_t n) {
+    rounding j = {.k = m->exec->kern, .y = x, .n = n};
+    if (m->precision == RM_NATIVE) rm_rows_run(m->exec, n_row, 4, round_rows, &j);
+}

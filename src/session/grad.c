@@ -15,12 +15,14 @@ static void sequence_free(rm_tape_seq *s, const rm_model *m) {
     for (int i = 0; s->attention && i < m->cfg.n_layer; i++) rm_free(s->attention[i]);
     for (int i = 0; s->gate_up && i < m->cfg.n_layer; i++) rm_free(s->gate_up[i]);
     for (int i = 0; s->mid && i < m->cfg.n_layer; i++) rm_free(s->mid[i]);
+    for (int i = 0; s->in && i < m->cfg.n_layer; i++) rm_free(s->in[i]);
     for (int i = 0; s->d_kv && i < m->cfg.n_layer; i++) rm_free(s->d_kv[i]);
     for (int i = 0; s->snap && i < m->cfg.n_layer; i++) rm_free(s->snap[i]);
     rm_free(s->x);
     rm_free(s->attention);
     rm_free(s->gate_up);
     rm_free(s->mid);
+    rm_free(s->in);
     rm_free(s->d_kv);
     rm_free(s->snap);
     rm_free(s->conv0);
@@ -30,7 +32,8 @@ static void sequence_free(rm_tape_seq *s, const rm_model *m) {
     memset(s, 0, sizeof *s);
 }
 
-static bool keeps_mid(const rm_model *m, bool gate_up) { return gate_up && !m->cfg.post_norm; }
+/* Linear layers keep it of all positions: made from their rounded inputs it would be another. */
+static bool keeps_mid(const rm_model *m, bool gate_up, int il) { return !m->cfg.post_norm && (gate_up || m->cfg.layer[il] == RM_LAYER_LINEAR); }
 
 static rmas_status sequence_begin(rm_tape_seq *s, const rm_model *m, const rm_seq *prefix, bool gate_up, rmas_error *err) {
     size_t n = (size_t)m->cfg.n_layer;
@@ -41,7 +44,8 @@ static rmas_status sequence_begin(rm_tape_seq *s, const rm_model *m, const rm_se
     s->x = rm_calloc(n + 1, sizeof *s->x);
     s->attention = rm_calloc(n, sizeof *s->attention);
     s->gate_up = gate_up ? rm_calloc(n, sizeof *s->gate_up) : NULL;
-    s->mid = keeps_mid(m, gate_up) ? rm_calloc(n, sizeof *s->mid) : NULL;
+    s->mid = rm_calloc(n, sizeof *s->mid);
+    s->in = rm_calloc(n, sizeof *s->in);
     s->d_kv = rm_calloc(n, sizeof *s->d_kv);
     s->snap = rm_calloc(n, sizeof *s->snap);
     size_t n_linear = (size_t)s->seq->n_linear, conv = n_linear * rm_seq_conv_floats(m);
@@ -49,12 +53,18 @@ static rmas_status sequence_begin(rm_tape_seq *s, const rm_model *m, const rm_se
     s->d_conv = rm_calloc(conv + 1, sizeof *s->d_conv);
     s->d_state = rm_calloc(n_linear * rm_seq_state_floats(m) + 1, sizeof *s->d_state);
     s->d_decay = rm_calloc(n_linear * (size_t)m->cfg.delta.n_value + 1, sizeof *s->d_decay);
-    if (!s->x || !s->attention || (gate_up && !s->gate_up) || (keeps_mid(m, gate_up) && !s->mid) || !s->d_kv || !s->snap || !s->conv0 || !s->d_conv ||
-        !s->d_state || !s->d_decay)
+    if (!s->x || !s->attention || (gate_up && !s->gate_up) || !s->mid || !s->in || !s->d_kv || !s->snap || !s->conv0 || !s->d_conv || !s->d_state ||
+        !s->d_decay)
         return rm_fail(err, RMAS_E_NOMEM, "out of memory for a tape");
     if (conv) memcpy(s->conv0, s->seq->conv, conv * sizeof *s->conv0);
-    s->record = (rm_record){
-        .first = s->seq->len, .x = s->x, .attention = s->attention, .gate_up = s->gate_up, .mid = s->mid, .end = INT_MAX, .snap = s->snap};
+    s->record = (rm_record){.first = s->seq->len,
+                            .x = s->x,
+                            .attention = s->attention,
+                            .gate_up = s->gate_up,
+                            .in = s->in,
+                            .mid = s->mid,
+                            .end = INT_MAX,
+                            .snap = s->snap};
     s->seq->record = &s->record;
     return RMAS_OK;
 }
@@ -64,11 +74,19 @@ static bool grow(float **p, size_t n) {
     if (v) *p = v;
     return v != NULL;
 }
+static bool grow_bytes(char **p, size_t n) {
+    char *v = rm_realloc_array(*p, n, 1);
+    if (v) *p = v;
+    return v != NULL;
+}
 static bool grow_half(uint16_t **p, size_t n) {
     uint16_t *v = rm_realloc_array(*p, n, sizeof *v);
     if (v) *p = v;
     return v != NULL;
 }
+
+/* Of a position that is kept, in a linear layer. */
+static size_t in_bytes(const rm_model *m) { return (size_t)rm_delta_in_dim(&m->cfg.delta) * rm_kept_bytes(m); }
 
 static rmas_status sequence_reserve(rm_tape_seq *s, const rm_model *m, int n, rmas_error *err) {
     const rm_config *c = &m->cfg;
@@ -80,7 +98,8 @@ static rmas_status sequence_reserve(rm_tape_seq *s, const rm_model *m, int n, rm
         for (int i = 0; ok && i <= c->n_layer; i++) ok = grow(&s->x[i], (size_t)cap * (size_t)c->d_model);
         for (int i = 0; ok && i < c->n_layer; i++) ok = c->layer[i] == RM_LAYER_LINEAR || grow(&s->attention[i], (size_t)cap * rm_attention_kept(c));
         for (int i = 0; ok && s->gate_up && i < c->n_layer; i++) ok = grow_half(&s->gate_up[i], (size_t)cap * 2 * (size_t)c->d_ff);
-        for (int i = 0; ok && s->mid && i < c->n_layer; i++) ok = grow(&s->mid[i], (size_t)cap * (size_t)c->d_model);
+        for (int i = 0; ok && i < c->n_layer; i++) ok = !keeps_mid(m, s->gate_up, i) || grow(&s->mid[i], (size_t)cap * (size_t)c->d_model);
+        for (int i = 0; ok && i < c->n_layer; i++) ok = c->layer[i] != RM_LAYER_LINEAR || grow_bytes(&s->in[i], (size_t)cap * in_bytes(m));
         if (ok) s->cap = cap;
     }
     size_t state = rm_seq_state_floats(m);
@@ -157,10 +176,11 @@ int rm_tape_len(const rm_tape *t, int seq) { return t->seq[seq].seq->len; }
 /* What a position takes beside the caches. */
 static size_t position_bytes(const rm_model *m, bool gate_up, bool popped) {
     const rm_config *c = &m->cfg;
-    size_t attention = (size_t)(c->n_layer - rm_model_count_layers(m, RM_LAYER_LINEAR)), layers = (size_t)c->n_layer;
-    size_t floats = (layers + 1 + (keeps_mid(m, gate_up) ? layers : 0)) * (size_t)c->d_model +
-                    attention * (rm_attention_kept(c) + (popped ? 2 * (size_t)rm_config_kv_dim(c) : 0));
-    return floats * sizeof(float) + (gate_up ? layers * 2 * (size_t)c->d_ff * sizeof(uint16_t) : 0);
+    size_t linear = (size_t)rm_model_count_layers(m, RM_LAYER_LINEAR), layers = (size_t)c->n_layer, attention = layers - linear;
+    size_t mid = 0;
+    for (int i = 0; i < c->n_layer; i++) mid += keeps_mid(m, gate_up, i);
+    size_t floats = (layers + 1 + mid) * (size_t)c->d_model + attention * (rm_attention_kept(c) + (popped ? 2 * (size_t)rm_config_kv_dim(c) : 0));
+    return floats * sizeof(float) + (linear ? linear * in_bytes(m) : 0) + (gate_up ? layers * 2 * (size_t)c->d_ff * sizeof(uint16_t) : 0);
 }
 
 size_t rm_tape_bytes_per_token(const rm_model *m, bool gate_up) {

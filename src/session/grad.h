@@ -17,9 +17,9 @@
  *                        prefix ends: states are put together from the one there
  *
  * Memory per pushed position: (n_layer + 1) rows of d_model; keys, values and outputs (in some families queries) of the attention layers, and from the
- * first pop on gradients of keys and values; of delta-rule layers a state for every 64 positions. If wanted, the products of gate and up, and the
- * residual sums before the MLP, of positions that stand before the first one that is pushed as a step. Everything else is computed again, layer by layer,
- * in passes of bounded size. */
+ * first pop on gradients of keys and values; of delta-rule layers a state for every 64 positions, what goes into the mixer (in native precision rounded to
+ * bf16), and the residual sums before the MLP. If wanted, the products of gate and up, and those sums of all layers, of positions that stand before the
+ * first one that is pushed as a step. Everything else is computed again, layer by layer, in passes of bounded size. */
 #ifndef RM_SESSION_GRAD_H
 #define RM_SESSION_GRAD_H
 

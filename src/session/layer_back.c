@@ -61,7 +61,6 @@ rmas_status rm_back_fit(rm_back *b, const rm_model *m, int n_row, int n_run, rma
                 {&b->cs[0], r * (size_t)c->rope[0].n_rot},
                 {&b->cs[1], r * (size_t)c->rope[1].n_rot},
                 {(float **)(void *)&b->pos, r},
-                {&b->ext_x, ext * d},
                 {&b->ext_in, ext * din},
                 {&b->conv, ext * conv},
                 {&b->gate, ext * 2 * nv},
@@ -151,12 +150,12 @@ static void attention_back(rm_back *b, int il, int slot, int n_row) {
                       b->scratch);
 }
 
-/* The rows of each run from the last kept state on, and before them what the convolution reaches. output: b->o is wanted. */
-static rmas_status delta_again(rm_back *b, int il, int slot, bool output, rmas_error *err) {
+/* From what is kept: the rows of each run from the last kept state on, and before them what the convolution reaches. output: b->o is wanted. */
+static void delta_again(rm_back *b, int il, int slot, bool output) {
     const rm_model *m = b->m;
-    const rm_layer *l = &m->layer[il];
-    size_t d = (size_t)m->cfg.d_model, conv = rm_seq_conv_floats(m), state = rm_seq_state_floats(m), vd = (size_t)rm_delta_value_dim(&m->cfg.delta);
-    int n_ext = 0, reach = m->cfg.delta.n_tap - 1;
+    const rm_delta_plan *d = &m->cfg.delta;
+    size_t conv = rm_seq_conv_floats(m), state = rm_seq_state_floats(m), vd = (size_t)rm_delta_value_dim(d), width = (size_t)rm_delta_in_dim(d);
+    int n_ext = 0, reach = d->n_tap - 1;
     for (int i = 0; i < b->n_run; i++) {
         const rm_run *r = &b->run[i];
         const rm_tape_seq *s = b->seq[i];
@@ -171,25 +170,22 @@ static rmas_status delta_again(rm_back *b, int il, int slot, bool output, rmas_e
         else
             memset(x->conv, 0, conv * sizeof *before); /* reaches only rows that are skipped */
         memcpy(x->state, snap, state * sizeof *snap);
-        rm_rows_copy(m->exec, b->ext_x + (size_t)n_ext * d, kept_at(s, s->x, il, pos), x->n, d);
+        rm_rows_kept(m, b->ext_in + (size_t)n_ext * width, s->in[il] + (size_t)(pos - first) * width * rm_kept_bytes(m), x->n, width);
         b->delta_grad[i] = (rm_delta_grad){.d_state = s->d_state + (size_t)slot * state,
                                            .d_conv = s->d_conv + (size_t)slot * conv,
-                                           .d_decay = s->d_decay + (size_t)slot * (size_t)m->cfg.delta.n_value,
+                                           .d_decay = s->d_decay + (size_t)slot * (size_t)d->n_value,
                                            .snap = s->snap[slot],
                                            .snap_first = first,
                                            .ext_row = n_ext,
                                            .ext_pos = pos};
         n_ext += x->n;
     }
-    rm_norm(m->exec, b->ext_x, b->ext_x, l->norm, m->cfg.d_model, n_ext, m->cfg.norm_eps);
-    RM_TRY(rm_linear_mul(m->exec, b->ext_in, b->ext_x, n_ext, &l->in, err));
     rm_delta_mix(m, il, b->ext_o, b->rest, b->conv, b->gate, b->ext_in, b->ext, b->n_run, n_ext);
     for (int i = 0; i < b->n_run && output; i++) {
         const rm_run *r = &b->run[i], *x = &b->ext[i];
         const size_t row = (size_t)(x->row + r->pos - x->pos);
-        rm_delta_gate(m, il, b->o + (size_t)r->row * vd, b->ext_o + row * vd, b->ext_in + row * (size_t)rm_delta_in_dim(&m->cfg.delta), r->n);
+        rm_delta_gate(m, il, b->o + (size_t)r->row * vd, b->ext_o + row * vd, b->ext_in + row * width, r->n);
     }
-    return RMAS_OK;
 }
 
 static void delta_back(rm_back *b, int il, int slot) {
@@ -219,17 +215,17 @@ static bool mlp_kept(const rm_back *b) {
 static rmas_status gate_up_again(rm_back *b, int il, int n_row, const float *mid, rmas_error *err) {
     const rm_model *m = b->m;
     const rm_layer *l = &m->layer[il];
+    const size_t width = 2 * (size_t)m->cfg.d_ff;
     if (!mlp_kept(b)) {
         rm_norm(m->exec, b->a, mid, l->mlp_norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
         RM_TRY(rm_linear_mul(m->exec, b->gate_up, b->a, n_row, &l->gate_up, err));
-        if (m->precision == RM_NATIVE) rm_act_round(m, b->gate_up, n_row);
+        rm_rows_round(m, b->gate_up, n_row, width);
     }
-    const size_t width = 2 * (size_t)m->cfg.d_ff;
     for (int i = 0; i < b->n_run; i++) {
         const rm_tape_seq *s = b->seq[i];
         const rm_run *run = &b->run[i];
         const int n = rm_record_mlp(&s->record, run->pos, run->n);
-        if (n > 0) rm_act_kept(m, b->gate_up + (size_t)run->row * width, s->gate_up[il] + (size_t)(run->pos - s->record.first) * width, n);
+        if (n > 0) rm_rows_kept(m, b->gate_up + (size_t)run->row * width, s->gate_up[il] + (size_t)(run->pos - s->record.first) * width, n, width);
     }
     return RMAS_OK;
 }
@@ -267,10 +263,10 @@ static rmas_status layer_back(rm_back *b, int il, int slot, int n_row, rmas_erro
     const rm_model *m = b->m;
     const rm_layer *l = &m->layer[il];
     int d = m->cfg.d_model;
-    bool linear = m->cfg.layer[il] == RM_LAYER_LINEAR, kept = !m->cfg.post_norm && mlp_kept(b);
+    const bool linear = m->cfg.layer[il] == RM_LAYER_LINEAR, kept = !m->cfg.post_norm && (linear || mlp_kept(b)); /* kept: mid */
     const float *x = kept_rows(b, b->x, false, il);
     if (linear)
-        RM_TRY(delta_again(b, il, slot, !kept, err));
+        delta_again(b, il, slot, !kept);
     else
         RM_TRY(attention_again(b, il, slot, n_row, x, !kept, err));
     if (!kept) RM_TRY(mid_again(b, il, n_row, x, err));

@@ -18,9 +18,10 @@ typedef struct {
     int first; /* the first position that is kept */
     float **x; /* [n_layer + 1]: inputs of the layers and the last output, [n, d_model] each */
     float **attention; /* [n_layer]: see rm_attention_kept; NULL for linear layers */
-    uint16_t **gate_up; /* NULL, or [n_layer]: see rm_act_keep, [n, 2 d_ff] */
-    float **mid; /* NULL, or [n_layer]: the residual sums between mixer and MLP, [n, d_model]; only with gate_up */
-    int end; /* of the positions before the first step: of these gate_up and mid are kept */
+    uint16_t **gate_up; /* NULL, or [n_layer]: [n, 2 d_ff], see rm_rows_keep */
+    char **in; /* [n_layer]: what goes into the mixers of linear layers, [n, delta_in_dim], see rm_rows_keep; NULL for others */
+    float **mid; /* [n_layer]: NULL, or the residual sums between mixer and MLP, [n, d_model] */
+    int end; /* of the positions before the first step: of these gate_up is kept, and mid in layers that are not linear */
     float **snap; /* [n_linear]: recurrent states, see rm_snap_index */
 } rm_record;
 

@@ -115,9 +115,12 @@ static rmas_status mix(rm_work *w, int il, int slot, int n_row, rmas_error *err)
         for (int i = 0; i < w->n_run; i++) {
             w->run[i].conv = w->seq[i]->conv + (size_t)slot * rm_seq_conv_floats(m);
             w->run[i].state = w->seq[i]->state + (size_t)slot * rm_seq_state_floats(m);
-            if (!w->seq[i]->record) continue;
-            w->run[i].snap = w->seq[i]->record->snap[slot];
-            w->run[i].snap_first = w->seq[i]->record->first;
+            const rm_record *r = w->seq[i]->record;
+            if (!r) continue;
+            w->run[i].snap = r->snap[slot];
+            w->run[i].snap_first = r->first;
+            const size_t width = (size_t)rm_delta_in_dim(&m->cfg.delta), at = (size_t)(w->run[i].pos - r->first) * width;
+            rm_rows_keep(m, r->in[il] + at * rm_kept_bytes(m), w->in + (size_t)w->run[i].row * width, w->run[i].n, width);
         }
         rm_delta_mix(m, il, w->o, NULL, w->q, w->delta_gate, w->in, w->run, w->n_run, n_row);
     } else {
@@ -155,11 +158,11 @@ static void keep_mlp(const rm_work *w, int il) {
     for (int i = 0; i < w->n_run; i++) {
         const rm_record *r = w->seq[i]->record;
         const rm_run *run = &w->run[i];
-        const int n = r ? rm_record_mlp(r, run->pos, run->n) : 0;
-        if (n == 0) continue;
+        if (!r) continue;
         const size_t at = (size_t)(run->pos - r->first);
-        rm_act_keep(w->m, r->gate_up[il] + at * width, w->gate_up + (size_t)run->row * width, n);
-        if (r->mid) rm_rows_copy(w->m->exec, r->mid[il] + at * d, w->x + (size_t)run->row * d, n, d);
+        const int n = rm_record_mlp(r, run->pos, run->n), n_mid = w->m->cfg.layer[il] == RM_LAYER_LINEAR ? run->n : n;
+        if (n) rm_rows_keep(w->m, r->gate_up[il] + at * width, w->gate_up + (size_t)run->row * width, n, width);
+        if (n_mid && r->mid[il]) rm_rows_copy(w->m->exec, r->mid[il] + at * d, w->x + (size_t)run->row * d, n_mid, d);
     }
 }
 
