@@ -398,7 +398,7 @@ static void round_dy(void *ctx, int chunk, int thread) {
 
 /* Rows of weights in bf16 lie far apart, each in a page of its own: those of the next panel are fetched while this one is multiplied, some before each
  * slice of rows. */
-enum { SLICE_ROWS = 24 };
+enum { SLICE_ROWS = 96 /* whole tiles of every kind */ };
 static void mul_panel(const gradient *p, float *sum, const uint16_t *dy, size_t stride, int n_row, const uint16_t *panel, int no, size_t n,
                       const uint8_t *next, int n_next) {
     int step = n_next ? SLICE_ROWS : n_row, done = 0;
