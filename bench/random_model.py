@@ -3,7 +3,7 @@
 
     bench/random_model.py CONFIG.json TOKENIZER_DIR OUT_DIR [--layers N] [--vocab N]      needs torch, transformers (ref/requirements.txt)
 
-Rows of activations keep about unit size, so that no kernel meets numbers it would not meet in a trained model.
+Weights are divided by the square root of their number of inputs and norms are about 1, so that activations neither vanish nor overflow.
 """
 import argparse
 import json

@@ -88,7 +88,7 @@ static void sum_lanes(float *y, const float *row, int n) {
     }
 }
 
-/* G from the last token to the first: d_v, d_beta, du [m, dv], and the part of d_k that comes from G. */
+/* G from the last token to the first: d_v, d_beta, du [m, dv], and the part of d_k that comes from G. dd [dv]: scratch. */
 static void delta_states(const rm_delta_rule_back *a, float *u, float *du, float *row, float *dd) {
     const size_t dk = (size_t)a->dk, dv = (size_t)a->dv;
     const float *k1 = NULL;
@@ -123,10 +123,10 @@ static void delta_states(const rm_delta_rule_back *a, float *u, float *du, float
 static void op_delta_rule_back(const rm_delta_rule_back *a) {
     const size_t dk = (size_t)a->dk, dv = (size_t)a->dv, n = (size_t)a->n_tok, m = n - (size_t)a->from, up = (dk + 15) / 16 * 16;
     float *s = a->scratch, *row = s + up * dv, *u = row + up * 16, *ut = u + RM_KV_BLOCK * dv, *x = ut + RM_KV_BLOCK * dv, *y = x + 2 * m * dv,
-          *p = y + 2 * m * dk, *dd = p; /* dd is done when p begins */
+          *p = y + 2 * m * dk;
     for (size_t t = 0; t < n; t++) op_scale(u + t * dv, a->rest + t * a->ldr, a->beta[t * a->ldg], dv);
     memcpy(x, a->d_o, m * dv * sizeof *x);
-    delta_states(a, u, x + m * dv, row, dd);
+    delta_states(a, u, x + m * dv, row, ut);
     /* d_o and du through the state before all tokens, and through k u' of those up to their own, or before it */
     for (size_t c = 0; c < dv; c += RM_DELTA_SLICE)
         turn_all(s + c * dk, a->state + c * dk, dk, dv - c < RM_DELTA_SLICE ? dv - c : RM_DELTA_SLICE, false);

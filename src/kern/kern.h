@@ -78,7 +78,7 @@ typedef struct {
  * S_t is put together from the state before all tokens and from k u' of those in between, so it is never there. No number depends on how many tokens
  * are gone through at a time. */
 typedef struct {
-    int dk, dv, n_tok, from;
+    int dk, dv, n_tok, from; /* from < n_tok */
     const float *state; /* as in rm_delta */
     const float *q, *k, *decay, *beta; /* of all tokens, as in rm_delta */
     size_t ldk, ldg; /* ldk: of q, too */

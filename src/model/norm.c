@@ -1,4 +1,4 @@
-/* RMS norms and residual sums, forward and backward. */
+/* RMS norms and residual sums, forward and backward; rows in parallel, copied, kept. */
 #include <math.h>
 #include <string.h>
 

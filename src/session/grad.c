@@ -69,20 +69,13 @@ static rmas_status sequence_begin(rm_tape_seq *s, const rm_model *m, const rm_se
     return RMAS_OK;
 }
 
-static bool grow(float **p, size_t n) {
-    float *v = rm_realloc_array(*p, n, sizeof *v);
-    if (v) *p = v;
-    return v != NULL;
-}
-static bool grow_bytes(char **p, size_t n) {
-    char *v = rm_realloc_array(*p, n, 1);
-    if (v) *p = v;
-    return v != NULL;
-}
-static bool grow_half(uint16_t **p, size_t n) {
-    uint16_t *v = rm_realloc_array(*p, n, sizeof *v);
-    if (v) *p = v;
-    return v != NULL;
+/* p: the address of a pointer to n elements of `size` bytes. */
+static bool grow(void *p, size_t n, size_t size) {
+    void *v;
+    memcpy(&v, p, sizeof v);
+    if (!(v = rm_realloc_array(v, n, size))) return false;
+    memcpy(p, &v, sizeof v);
+    return true;
 }
 
 /* Of a position that is kept, in a linear layer. */
@@ -95,16 +88,18 @@ static rmas_status sequence_reserve(rm_tape_seq *s, const rm_model *m, int n, rm
     bool ok = want <= INT32_MAX / 2;
     if (ok && want > s->cap) {
         int cap = (int)want > s->cap + s->cap / 2 ? (int)want : s->cap + s->cap / 2;
-        for (int i = 0; ok && i <= c->n_layer; i++) ok = grow(&s->x[i], (size_t)cap * (size_t)c->d_model);
-        for (int i = 0; ok && i < c->n_layer; i++) ok = c->layer[i] == RM_LAYER_LINEAR || grow(&s->attention[i], (size_t)cap * rm_attention_kept(c));
-        for (int i = 0; ok && s->gate_up && i < c->n_layer; i++) ok = grow_half(&s->gate_up[i], (size_t)cap * 2 * (size_t)c->d_ff);
-        for (int i = 0; ok && i < c->n_layer; i++) ok = !keeps_mid(m, s->gate_up, i) || grow(&s->mid[i], (size_t)cap * (size_t)c->d_model);
-        for (int i = 0; ok && i < c->n_layer; i++) ok = c->layer[i] != RM_LAYER_LINEAR || grow_bytes(&s->in[i], (size_t)cap * in_bytes(m));
+        for (int i = 0; ok && i <= c->n_layer; i++) ok = grow(&s->x[i], (size_t)cap * (size_t)c->d_model, sizeof(float));
+        for (int i = 0; ok && i < c->n_layer; i++)
+            ok = c->layer[i] == RM_LAYER_LINEAR || grow(&s->attention[i], (size_t)cap * rm_attention_kept(c), sizeof(float));
+        for (int i = 0; ok && s->gate_up && i < c->n_layer; i++) ok = grow(&s->gate_up[i], (size_t)cap * 2 * (size_t)c->d_ff, sizeof(uint16_t));
+        for (int i = 0; ok && i < c->n_layer; i++)
+            ok = !keeps_mid(m, s->gate_up, i) || grow(&s->mid[i], (size_t)cap * (size_t)c->d_model, sizeof(float));
+        for (int i = 0; ok && i < c->n_layer; i++) ok = c->layer[i] != RM_LAYER_LINEAR || grow(&s->in[i], (size_t)cap, in_bytes(m));
         if (ok) s->cap = cap;
     }
     size_t state = rm_seq_state_floats(m);
     for (int i = 0; ok && i < c->n_layer && n_snap > s->cap_snap; i++)
-        if (c->layer[i] == RM_LAYER_LINEAR) ok = grow(&s->snap[linear++], (size_t)n_snap * state);
+        if (c->layer[i] == RM_LAYER_LINEAR) ok = grow(&s->snap[linear++], (size_t)n_snap * state, sizeof(float));
     if (ok && n_snap > s->cap_snap) s->cap_snap = n_snap;
     return ok ? RMAS_OK : rm_fail(err, RMAS_E_NOMEM, "out of memory for a tape of %lld positions", (long long)want);
 }
