@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""One step of `rmas train outer --recipe reference` beside PyTorch autograd on the same rows: time, peak memory, losses.
+"""One step of `rmas train outer` beside PyTorch autograd on the same rows: time, peak memory, losses.
 
-    bench/train_vs_torch.py --system systems/nano-sequential --data rows.jsonl [--rounds 2] [--batch 4] [--steps 2] [--threads 2] [--dtypes bf16 f32]
+    bench/train_vs_torch.py --system systems/nano-sequential --data rows.jsonl [--recipe reference] [--rounds 2] [--batch 4] [--steps 2] [--threads 2] [--dtypes bf16 f32]
 
 Needs torch, transformers, accelerate, gguf, safetensors, and the system's models (GGUF files or folders) in RMAS_MODELS or where the system names them. Rows:
-tools/make_word_problems.py, or anything docs/TRAINING.md describes. The PyTorch side is the reference's step (teacher-forced stages with gold states,
-all rounds in one graph, one sample at a time) on transformers models with the dequantised weights of the same files; it is given what costs it
-least: links on the rows that are sent only, logits of the labelled rows only. Inner links are random, the same on both sides, outer links too.
+tools/make_word_problems.py, or anything docs/TRAINING.md describes. The PyTorch side computes on transformers models with the dequantised weights of the
+same files: with `--recipe reference` the reference's step (teacher-forced stages with gold states, all rounds in one graph, one sample at a time), with
+`--recipe rmas` (messages that are rolled out, losses of all rounds) a KV cache that carries gradients, and the rollouts of all samples of a step together.
+It is given what costs it least: links on the rows that are sent only, logits of the labelled rows only. Inner links are random, the same on both
+sides, outer links too.
 Each side runs in processes of its own, in turns; a step's time is that of the later steps (loading and the first step do not count), the memory is
 the peak of the whole process. "cpu" is processor time, of use on a busy machine.
 """
@@ -24,6 +26,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 EDGES = {"sequential": {"outer_12": (0, 1), "outer_23": (1, 2), "outer_31": (2, 0)}, "distillation": {"outer_el": (0, 1), "outer_le": (1, 0)}}
 MAX_LATENT = 80
+NON_LAST_WEIGHT = 0.1
 
 
 # ---------------------------------------------------------------------------------------------- the PyTorch side
@@ -95,46 +98,97 @@ class Team:
         self.params = [p for l in self.outer.values() for p in l.parameters()]
         self.optimiser = torch.optim.AdamW(self.params, lr=5e-4, betas=(0.9, 0.95), weight_decay=0.0)
 
-    def stage(self, role, stage, messages, grad):
-        torch, model = self.torch, self.models[role]
-        embed, rows, ids, prompt = model.get_input_embeddings(), [], [], 0
-        for k, piece in enumerate(stage["pieces"]):
-            rows.append(embed(torch.tensor(piece, dtype=torch.long)))
+    def rows(self, role, pieces, messages):
+        """Embeddings of the pieces with the messages between them, and the ids (-100 in slots)."""
+        embed, rows, ids = self.models[role].get_input_embeddings(), [], []
+        for k, piece in enumerate(pieces):
+            rows.append(embed(self.torch.tensor(piece, dtype=self.torch.long)))
             ids += piece
-            prompt += len(stage["prompt_pieces"][k])
             if k < len(messages):
                 rows.append(messages[k])
                 ids += [-100] * len(messages[k])
-                prompt += len(messages[k])
-        with torch.set_grad_enabled(grad):
-            hidden = model.model(inputs_embeds=torch.cat(rows)[None], use_cache=False).last_hidden_state[0]
-        return hidden, prompt, ids
+        return self.torch.cat(rows), ids
 
-    def loss(self, sample):
-        torch, names, last, sent, ce = self.torch, self.job["roles"], len(self.job["roles"]) - 1, {}, []
-        for round_ in range(self.job["rounds"]):
-            for role, name in enumerate(names):
-                stage = sample["stages"].get(f"{name}/feedback" if round_ > 0 else name) or sample["stages"][name]
-                messages = [sent[names.index(s), role] for s in stage["slots"]]
-                hidden, prompt, ids = self.stage(role, stage, messages, bool(messages))
+    def text(self, role, stage, messages):
+        """A teacher-forced pass: states, the length of the prompt, ids."""
+        rows, ids = self.rows(role, stage["pieces"], messages)
+        prompt = sum(map(len, stage["prompt_pieces"])) + sum(map(len, messages))
+        with self.torch.set_grad_enabled(bool(messages)):
+            return self.models[role].model(inputs_embeds=rows[None], use_cache=False).last_hidden_state[0], prompt, ids
+
+    def cross_entropy(self, role, hidden, prompt, ids):
+        logits = self.models[role].lm_head(hidden[prompt - 1:len(ids) - 1])
+        return self.torch.nn.functional.cross_entropy(logits.float(), self.torch.tensor(ids[prompt:]))
+
+    def rollouts(self, role, stages, messages):
+        """States [sample, latent_length, width] after the prompts of all samples, which end together."""
+        torch, model, grad = self.torch, self.models[role].model, bool(messages[0])
+        prompts = [self.rows(role, s["prompt_pieces"], m)[0] for s, m in zip(stages, messages)]
+        longest = max(map(len, prompts))
+        pad = torch.nn.functional.pad
+        mask = torch.stack([pad(torch.ones(len(p), dtype=torch.long), (longest - len(p), 0)) for p in prompts])
+        rows, position = torch.stack([pad(p, (0, 0, longest - len(p), 0)) for p in prompts]), (mask.cumsum(1) - 1).clamp(min=0)
+        cache, states = None, []
+        with torch.set_grad_enabled(grad):
+            for t in range(1, self.job["latent_length"] + 1):
+                out = model(inputs_embeds=rows, attention_mask=mask, position_ids=position, past_key_values=cache, use_cache=True)
+                cache, h = out.past_key_values, out.last_hidden_state[:, -1]
+                states.append(h)
+                rows = self.inner[role](h)[:, None]
+                if self.job["truncate"] and t % self.job["truncate"] == 0:
+                    rows = rows.detach()
+                mask, position = pad(mask, (0, 1), value=1), position[:, -1:] + 1
+            return torch.stack(states, 1)
+
+    def stage(self, sample, role, round_):
+        name = self.job["roles"][role]
+        return sample["stages"].get(f"{name}/feedback" if round_ > 0 else name) or sample["stages"][name]
+
+    def received(self, sent, role, stage):
+        return [sent[self.job["roles"].index(s), role] for s in stage["slots"]]
+
+    def send(self, sent, role, hidden):
+        inner = self.inner[role](hidden)
+        for key, (a, b) in self.job["edges"].items():
+            if a == role:
+                sent[a, b] = self.outer[key](inner).to(self.dtype)
+
+    def gold_step(self, samples):
+        out, last = [], len(self.job["roles"]) - 1
+        for sample in samples:
+            sent, ce = {}, []
+            for round_ in range(self.job["rounds"]):
+                for role in range(last + 1):
+                    stage = self.stage(sample, role, round_)
+                    hidden, prompt, ids = self.text(role, stage, self.received(sent, role, stage))
+                    if role == last:
+                        ce.append(self.cross_entropy(role, hidden, prompt, ids))
+                    if role < last or round_ < self.job["rounds"] - 1:
+                        self.send(sent, role, hidden[prompt:][:MAX_LATENT])
+            (ce[-1] / len(samples)).backward()
+            out.append([float(c.detach()) for c in ce])
+        return out
+
+    def rollout_step(self, samples):
+        rounds, last, loss = self.job["rounds"], len(self.job["roles"]) - 1, 0
+        sent, ce = [{} for _ in samples], [[] for _ in samples]
+        for round_ in range(rounds):
+            for role in range(last + 1):
+                stages = [self.stage(s, role, round_) for s in samples]
+                messages = [self.received(s, role, stage) for s, stage in zip(sent, stages)]
                 if role == last:
-                    logits = self.models[role].lm_head(hidden[prompt - 1:len(ids) - 1])
-                    ce.append(torch.nn.functional.cross_entropy(logits.float(), torch.tensor(ids[prompt:])))
-                    if round_ == self.job["rounds"] - 1:
-                        break
-                inner = self.inner[role](hidden[prompt:][:MAX_LATENT])
-                for key, (a, b) in self.job["edges"].items():
-                    if a == role:
-                        sent[a, b] = self.outer[key](inner).to(self.dtype)
-        return ce
+                    for c, stage, message in zip(ce, stages, messages):
+                        c.append(self.cross_entropy(role, *self.text(role, stage, message)))
+                        loss = loss + c[-1] * (1 if round_ == rounds - 1 else NON_LAST_WEIGHT / (rounds - 1))
+                if role < last or round_ < rounds - 1:
+                    for s, hidden in zip(sent, self.rollouts(role, stages, messages)):
+                        self.send(s, role, hidden)
+        (loss / len(samples)).backward()
+        return [[float(c.detach()) for c in row] for row in ce]
 
     def step(self, samples):
         self.optimiser.zero_grad()
-        out = []
-        for sample in samples:
-            ce = self.loss(sample)
-            (ce[-1] / len(samples)).backward()
-            out.append([float(c.detach()) for c in ce])
+        out = self.rollout_step(samples) if self.job["recipe"] == "rmas" else self.gold_step(samples)
         self.torch.nn.utils.clip_grad_norm_(self.params, 1.0)
         self.optimiser.step()
         return out
@@ -185,6 +239,9 @@ def main():
     p.add_argument("--rmas", type=Path, default=ROOT / "build" / "rmas")
     p.add_argument("--system", type=Path, default=ROOT / "systems" / "nano-sequential")
     p.add_argument("--data", type=Path, required=True)
+    p.add_argument("--recipe", choices=["reference", "rmas"], default="reference")
+    p.add_argument("--latent_length", type=int, default=32, help="of rollouts")
+    p.add_argument("--truncate", type=int, default=4, help="rollouts: their gradient is cut every so many steps, 0: never")
     p.add_argument("--rounds", type=int, default=2)
     p.add_argument("--batch", type=int, default=4)
     p.add_argument("--steps", type=int, default=2)
@@ -198,8 +255,11 @@ def main():
     models = [next(str(f) for f in (a.system / m, Path(folder or ".") / m) if f.exists()) for m in (manifest["agents"][r]["model"] for r in roles)]
     edges = EDGES[manifest["style"].split("_")[0]]
     work = Path(tempfile.mkdtemp())
-    flags = ["train", "outer", "--system", a.system, "--data", a.data, "--recipe", "reference", "--shuffle", "0", "--batch_size", a.batch, "--num_recursive_rounds", a.rounds,
+    flags = ["train", "outer", "--system", a.system, "--data", a.data, "--recipe", a.recipe, "--init", "random", "--shuffle", "0", "--batch_size", a.batch, "--num_recursive_rounds", a.rounds,
              "--threads", a.threads]
+    if a.recipe == "rmas":
+        flags += ["--latent_length", a.latent_length, "--truncate", a.truncate, "--non_last_loss_weight", NON_LAST_WEIGHT]
+    sent = a.latent_length if a.recipe == "rmas" else MAX_LATENT
     spent([a.rmas, *flags, "--probe", work / "probe", "--max_steps", "0"])
     samples = [json.loads(line) for line in (work / "probe" / "samples.jsonl").read_text().splitlines()]
     inner = []
@@ -209,8 +269,8 @@ def main():
     (work / "inner.json").write_text(json.dumps(inner))
     subprocess.run([sys.executable, __file__, "--worker", work / "inner.json"], check=True)
     first = samples[:a.batch]
-    rows = [sum(len(x) for x in s["stages"][r]["pieces"]) + MAX_LATENT * len(s["stages"][r]["slots"]) for s in first for r in roles]
-    print(f"{a.system.name}, {a.rounds} rounds, {a.batch} rows a step, up to {min(rows)} to {max(rows)} positions a stage, {a.threads} threads\n", flush=True)
+    rows = [sum(len(x) for x in s["stages"][r]["pieces"]) + sent * len(s["stages"][r]["slots"]) for s in first for r in roles]
+    print(f"{a.system.name}, recipe {a.recipe}, {a.rounds} rounds, {a.batch} rows a step, up to {min(rows)} to {max(rows)} positions a stage, {a.threads} threads\n", flush=True)
     print(f"| | s per step | cpu s | peak MiB | losses of the last round, steps 1 to {a.steps + 1} |\n|---|---|---|---|---|", flush=True)
 
     def show(name, wall, cpu, peak, ce):
@@ -229,7 +289,7 @@ def main():
         ours[dtype] = show(f"rmas {dtype}", (all_[0] - one[0]) / a.steps, (all_[1] - one[1]) / a.steps, all_[2], [l["ce"] for l in log])
     for dtype in a.dtypes:
         for checkpointing in a.checkpointing:
-            job = {"threads": a.threads, "dtype": dtype, "checkpointing": checkpointing, "models": models, "roles": roles, "edges": edges, "rounds": a.rounds,
+            job = {"recipe": a.recipe, "latent_length": a.latent_length, "truncate": a.truncate, "threads": a.threads, "dtype": dtype, "checkpointing": checkpointing, "models": models, "roles": roles, "edges": edges, "rounds": a.rounds,
                    "inner": [f for _, f in inner], "init": str(work / "probe" / "init.safetensors"),
                    "batches": [samples[i * a.batch:(i + 1) * a.batch] for i in range(1 + a.steps)]}
             (work / "job.json").write_text(json.dumps(job))
