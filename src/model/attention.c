@@ -278,7 +278,7 @@ static void collect_rows(void *ctx, int from, int to) {
             size_t at = g * (size_t)j->n_row + (size_t)row;
             memcpy(o + g * span, j->t + at * span, span * sizeof *o);
             if (keep) memcpy(keep + q + g * group, j->lse + at * group, group * sizeof *o);
-            if (keep && rm_attention_keeps_q(c)) memcpy(keep + q + n_head + g * span, j->q + at * span, span * sizeof *o);
+            if (keep) memcpy(keep + q + n_head + g * span, j->q + at * span, span * sizeof *o);
         }
         if (keep) memcpy(keep, o, q * sizeof *o);
     }
@@ -295,11 +295,6 @@ static void gate_rows(void *ctx, int from, int to) {
     }
 }
 
-void rm_attention_gate(const rm_model *m, float *o, const float *in, int n_row) {
-    job j = {.m = m, .o = o, .in = in};
-    if (m->cfg.attn_gate) rm_rows_run(m->exec, n_row, 8, gate_rows, &j);
-}
-
 void rm_attention(const rm_model *m, int il, float *o, float *t, float *lse, const float *q, const float *in, const rm_run *run, int n_run, int n_row,
                   size_t off, float *scratch) {
     job j = job_make(m, il, run, n_run, n_row, off);
@@ -313,5 +308,5 @@ void rm_attention(const rm_model *m, int il, float *o, float *t, float *lse, con
     } else
         rm_pool_run(m->exec->pool, n, task_chunk, &j);
     rm_rows_run(m->exec, n_row, 8, collect_rows, &j);
-    rm_attention_gate(m, o, in, n_row);
+    if (m->cfg.attn_gate) rm_rows_run(m->exec, n_row, 8, gate_rows, &j);
 }

@@ -16,7 +16,7 @@ typedef struct {
     const rm_kv_grad *grad;
     int n_row, group, window;
     size_t off, scratch_each;
-    const float *q, *in, *cs;
+    const float *in, *cs;
     float *d_in, *d_o, *scratch;
     /* by kv head, the rows of each run from the last to the first: queries and their output's gradients [n_kv, n_row, group, d_head], lse and dot
      * [n_kv, n_row, group], gradients of queries [PARTS] like them */
@@ -80,9 +80,8 @@ static void gather_rows(void *ctx, int from, int to) {
         const float *o = j->grad[ref->run].kept + (size_t)row * rm_attention_kept(c), *sums = o + q_dim, *kept_q = sums + c->n_head;
         for (int ih = 0; ih < c->n_kv; ih++) {
             const size_t at = row_at(j, r, ih, row), first = (size_t)ih * group;
-            const float *q = rm_attention_keeps_q(c) ? kept_q + first * d : j->q + ((size_t)ih * (size_t)j->n_row + x) * span;
             const float *g = j->d_o + x * q_dim + first * d;
-            memcpy(j->qs + at * d, q, span * sizeof *q);
+            memcpy(j->qs + at * d, kept_q + first * d, span * sizeof *g);
             memcpy(j->gs + at * d, g, span * sizeof *g);
             for (size_t h = 0; h < group; h++) {
                 j->lse[at + h] = sums[first + h];
@@ -171,7 +170,7 @@ static void project_rows(void *ctx, int from, int to) {
     }
 }
 
-void rm_attention_back(const rm_model *m, int il, float *d_in, float *d_o, const float *q, const float *in, const float *cs, const rm_run *run,
+void rm_attention_back(const rm_model *m, int il, float *d_in, float *d_o, const float *in, const float *cs, const rm_run *run,
                        const rm_kv_grad *kv_grad, int n_run, int n_row, size_t off, float *scratch) {
     const rm_config *c = &m->cfg;
     rm_layer_kind kind = c->layer[il];
@@ -185,7 +184,6 @@ void rm_attention_back(const rm_model *m, int il, float *d_in, float *d_o, const
              .window = kind == RM_LAYER_SLIDING ? c->window : INT32_MAX,
              .off = off,
              .scratch_each = thread_floats(c),
-             .q = q,
              .in = in,
              .cs = cs,
              .d_in = d_in,

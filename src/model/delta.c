@@ -133,23 +133,3 @@ void rm_delta_mix(const rm_model *m, int il, float *o, float *rest, float *conv,
     double state = (double)d->n_value * d->d_key * d->d_value;
     rm_time_work(m->exec, RM_OPS_F32, 2 * sizeof(float) * n_run * state, 6 * n_row * state); /* k S, S += k v, q S */
 }
-
-typedef struct {
-    const rm_model *m;
-    const rm_layer *l;
-    float *y;
-    const float *o, *in;
-} gate_job;
-
-static void gate_outputs(void *ctx, int from, int to) {
-    const gate_job *j = ctx;
-    const rm_delta_plan *d = &j->m->cfg.delta;
-    const size_t n_in = (size_t)rm_delta_in_dim(d), n_conv = (size_t)rm_delta_conv_dim(d), dv = (size_t)d->d_value, width = (size_t)d->n_value * dv;
-    for (size_t row = (size_t)from; row < (size_t)to; row++)
-        for (size_t c = 0; c < width; c += dv)
-            gated_norm(j->m, j->l, j->y + row * width + c, j->o + row * width + c, j->in + row * n_in + n_conv + c);
-}
-
-void rm_delta_gate(const rm_model *m, int il, float *y, const float *o, const float *in, int n_row) {
-    rm_rows_run(m->exec, n_row, 4, gate_outputs, &(gate_job){m, &m->layer[il], y, o, in});
-}

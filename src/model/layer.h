@@ -87,6 +87,17 @@ typedef struct {
 static inline int rm_snap_index(int first, int pos) { return pos / RM_KV_BLOCK - first / RM_KV_BLOCK; }
 static inline int rm_snap_begin(int first, int pos) { return pos / RM_KV_BLOCK == first / RM_KV_BLOCK ? first : pos / RM_KV_BLOCK * RM_KV_BLOCK; }
 
+/* ---- mixers ------------------------------------------------------------------------------------------------------------ */
+
+/* Floats of a row of `in`, what goes into the mixer, that the way back wants again (see rm_rows_keep); 0: none. Attention wants what its norms on
+ * heads and its gate were given. */
+static inline size_t rm_mixer_in_kept(const rm_config *c, int il) {
+    if (c->layer[il] == RM_LAYER_LINEAR) return (size_t)rm_delta_in_dim(&c->delta);
+    return c->qk_norm || c->attn_gate ? (size_t)rm_config_qkv_dim(c) : 0;
+}
+/* Would the mixer's output be another if it were made from what is kept? */
+static inline bool rm_mixer_rounds(const rm_config *c, int il) { return c->layer[il] == RM_LAYER_LINEAR || c->attn_gate; }
+
 /* ---- attention --------------------------------------------------------------------------------------------------------- */
 
 /* Bytes of one layer in a cache block: per kv head keys [d_head, RM_KV_BLOCK], then values [RM_KV_BLOCK, d_head]. */
@@ -101,14 +112,8 @@ size_t rm_attention_scratch(const rm_model *m, const rm_run *run, int n_run);
 void rm_attention(const rm_model *m, int il, float *o, float *t, float *lse, const float *q, const float *in, const rm_run *run, int n_run, int n_row,
                   size_t off, float *scratch);
 
-/* o times the gate, if the plan has one. */
-void rm_attention_gate(const rm_model *m, float *o, const float *in, int n_row);
-/* Floats of a row that are kept for the backward pass: the output before the gate, of each head the logarithm of the sum of exponentials, and q where
- * nothing else of `in` is wanted again. */
-static inline bool rm_attention_keeps_q(const rm_config *c) { return !c->qk_norm && !c->attn_gate; }
-static inline size_t rm_attention_kept(const rm_config *c) {
-    return (size_t)rm_config_q_dim(c) * (rm_attention_keeps_q(c) ? 2 : 1) + (size_t)c->n_head;
-}
+/* Floats of a row that are kept for the backward pass: the output before the gate, of each head the logarithm of the sum of exponentials, q. */
+static inline size_t rm_attention_kept(const rm_config *c) { return (size_t)rm_config_q_dim(c) * 2 + (size_t)c->n_head; }
 
 /* Backward. Keys and values of earlier positions get gradients too: d_kv [n, 2 kv_dim], keys as they stand in the cache (normed,
  * rotated) then values, row 0 for position `first` (positions before it get none). */
@@ -118,21 +123,19 @@ typedef struct {
     const float *kept; /* of the run's first row, see rm_attention_kept */
 } rm_kv_grad;
 
-/* d_in [n_row, qkv_dim] from d_o [n_row, q_dim] (overwritten); kv_grad: one per run; q and in as the forward calls had them,
- * not looked at where q is kept.
+/* d_in [n_row, qkv_dim] from d_o [n_row, q_dim] (overwritten); kv_grad: one per run; in: as kept, not looked at where rm_mixer_in_kept is 0.
  * scratch: rm_attention_back_scratch floats. */
 size_t rm_attention_back_scratch(const rm_model *m, int n_row);
-void rm_attention_back(const rm_model *m, int il, float *d_in, float *d_o, const float *q, const float *in, const float *cs, const rm_run *run,
+void rm_attention_back(const rm_model *m, int il, float *d_in, float *d_o, const float *in, const float *cs, const rm_run *run,
                        const rm_kv_grad *kv_grad, int n_run, int n_row, size_t off, float *scratch);
 
 /* ---- delta rule -------------------------------------------------------------------------------------------------------- */
 
 /* From in [n_row, delta_in_dim]: conv [n_row, conv_dim] (after silu; q and k normalised), gate [n_row, 2 n_value] (decay, beta)
  * and o [n_row, value_dim] (normed, gated). conv and recurrent state of the runs move on. With rest [n_row, value_dim], which the way back wants (NULL
- * otherwise), o is what the recurrence gives, and rm_delta_gate makes y [n_row, value_dim] of it. */
+ * otherwise), o is what the recurrence gives. */
 void rm_delta_mix(const rm_model *m, int il, float *o, float *rest, float *conv, float *gate, const float *in, const rm_run *run, int n_run,
                   int n_row);
-void rm_delta_gate(const rm_model *m, int il, float *y, const float *o, const float *in, int n_row);
 
 /* Backward for the rows of a run. Gradients of what later positions took from here: */
 typedef struct {

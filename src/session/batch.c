@@ -124,7 +124,7 @@ static void keep_rows(const rm_work *w, int il, int n_row, float *layers, size_t
     for (int i = 0; i < w->n_run; i++) {
         const rm_record *r = w->seq[i]->record;
         const rm_run *run = &w->run[i];
-        if (r) rm_rows_copy(w->m->exec, r->x[il] + (size_t)(run->pos - r->first) * d, w->x + (size_t)run->row * d, run->n, d);
+        if (r) rm_rows_copy(w->m->exec, r->rows[RM_KEPT_X][il] + (size_t)(run->pos - r->first) * d, w->x + (size_t)run->row * d, run->n, d);
     }
 }
 

@@ -10,21 +10,23 @@
 /* ---- memory of a sequence ----------------------------------------------------------------------------------------------- */
 
 static void sequence_free(rm_tape_seq *s, const rm_model *m) {
+    const int n = m->cfg.n_layer;
+    rm_record *r = &s->record;
     rm_seq_free(s->seq);
-    for (int i = 0; s->x && i <= m->cfg.n_layer; i++) rm_free(s->x[i]);
-    for (int i = 0; s->attention && i < m->cfg.n_layer; i++) rm_free(s->attention[i]);
-    for (int i = 0; s->gate_up && i < m->cfg.n_layer; i++) rm_free(s->gate_up[i]);
-    for (int i = 0; s->mid && i < m->cfg.n_layer; i++) rm_free(s->mid[i]);
-    for (int i = 0; s->in && i < m->cfg.n_layer; i++) rm_free(s->in[i]);
-    for (int i = 0; s->d_kv && i < m->cfg.n_layer; i++) rm_free(s->d_kv[i]);
-    for (int i = 0; s->snap && i < m->cfg.n_layer; i++) rm_free(s->snap[i]);
-    rm_free(s->x);
-    rm_free(s->attention);
-    rm_free(s->gate_up);
-    rm_free(s->mid);
-    rm_free(s->in);
+    for (int k = 0; k < RM_KEPT_COUNT; k++) {
+        for (int i = 0; r->rows[k] && i <= n; i++) rm_free(r->rows[k][i]);
+        rm_free(r->rows[k]);
+    }
+    for (int i = 0; r->attention && i < n; i++) rm_free(r->attention[i]);
+    for (int i = 0; r->gate_up && i < n; i++) rm_free(r->gate_up[i]);
+    for (int i = 0; r->in && i < n; i++) rm_free(r->in[i]);
+    for (int i = 0; r->snap && i < n; i++) rm_free(r->snap[i]);
+    for (int i = 0; s->d_kv && i < n; i++) rm_free(s->d_kv[i]);
+    rm_free(r->attention);
+    rm_free(r->gate_up);
+    rm_free(r->in);
+    rm_free(r->snap);
     rm_free(s->d_kv);
-    rm_free(s->snap);
     rm_free(s->conv0);
     rm_free(s->d_state);
     rm_free(s->d_conv);
@@ -32,8 +34,13 @@ static void sequence_free(rm_tape_seq *s, const rm_model *m) {
     memset(s, 0, sizeof *s);
 }
 
-/* Linear layers keep it of all positions: made from their rounded inputs it would be another. */
-static bool keeps_mid(const rm_model *m, bool gate_up, int il) { return !m->cfg.post_norm && (gate_up || m->cfg.layer[il] == RM_LAYER_LINEAR); }
+/* Of layer il; gate_up: is kept. */
+static bool keeps(const rm_model *m, bool gate_up, rm_kept what, int il) {
+    if (what == RM_KEPT_X) return true;
+    if (il == m->cfg.n_layer) return false;
+    if (what == RM_KEPT_MLP) return m->cfg.post_norm && gate_up;
+    return m->cfg.post_norm == (what == RM_KEPT_MIX) && (gate_up || rm_mixer_rounds(&m->cfg, il));
+}
 
 static rmas_status sequence_begin(rm_tape_seq *s, const rm_model *m, const rm_seq *prefix, bool gate_up, rmas_error *err) {
     size_t n = (size_t)m->cfg.n_layer;
@@ -41,31 +48,25 @@ static rmas_status sequence_begin(rm_tape_seq *s, const rm_model *m, const rm_se
         RM_TRY(rm_seq_clone(&s->seq, prefix, err));
     else
         RM_TRY(rm_seq_new(&s->seq, m, err));
-    s->x = rm_calloc(n + 1, sizeof *s->x);
-    s->attention = rm_calloc(n, sizeof *s->attention);
-    s->gate_up = gate_up ? rm_calloc(n, sizeof *s->gate_up) : NULL;
-    s->mid = rm_calloc(n, sizeof *s->mid);
-    s->in = rm_calloc(n, sizeof *s->in);
+    rm_record *r = &s->record;
+    bool ok = true;
+    for (int k = 0; k < RM_KEPT_COUNT; k++) ok &= (r->rows[k] = rm_calloc(n + 1, sizeof *r->rows[k])) != NULL;
+    r->attention = rm_calloc(n, sizeof *r->attention);
+    r->gate_up = gate_up ? rm_calloc(n, sizeof *r->gate_up) : NULL;
+    r->in = rm_calloc(n, sizeof *r->in);
+    r->snap = rm_calloc(n, sizeof *r->snap);
     s->d_kv = rm_calloc(n, sizeof *s->d_kv);
-    s->snap = rm_calloc(n, sizeof *s->snap);
     size_t n_linear = (size_t)s->seq->n_linear, conv = n_linear * rm_seq_conv_floats(m);
     s->conv0 = rm_calloc(conv + 1, sizeof *s->conv0);
     s->d_conv = rm_calloc(conv + 1, sizeof *s->d_conv);
     s->d_state = rm_calloc(n_linear * rm_seq_state_floats(m) + 1, sizeof *s->d_state);
     s->d_decay = rm_calloc(n_linear * (size_t)m->cfg.delta.n_value + 1, sizeof *s->d_decay);
-    if (!s->x || !s->attention || (gate_up && !s->gate_up) || !s->mid || !s->in || !s->d_kv || !s->snap || !s->conv0 || !s->d_conv || !s->d_state ||
-        !s->d_decay)
-        return rm_fail(err, RMAS_E_NOMEM, "out of memory for a tape");
+    ok &= r->attention && (r->gate_up || !gate_up) && r->in && r->snap && s->d_kv;
+    if (!ok || !s->conv0 || !s->d_conv || !s->d_state || !s->d_decay) return rm_fail(err, RMAS_E_NOMEM, "out of memory for a tape");
     if (conv) memcpy(s->conv0, s->seq->conv, conv * sizeof *s->conv0);
-    s->record = (rm_record){.first = s->seq->len,
-                            .x = s->x,
-                            .attention = s->attention,
-                            .gate_up = s->gate_up,
-                            .in = s->in,
-                            .mid = s->mid,
-                            .end = INT_MAX,
-                            .snap = s->snap};
-    s->seq->record = &s->record;
+    r->first = s->seq->len;
+    r->end = INT_MAX;
+    s->seq->record = r;
     return RMAS_OK;
 }
 
@@ -78,28 +79,29 @@ static bool grow(void *p, size_t n, size_t size) {
     return true;
 }
 
-/* Of a position that is kept, in a linear layer. */
-static size_t in_bytes(const rm_model *m) { return (size_t)rm_delta_in_dim(&m->cfg.delta) * rm_kept_bytes(m); }
+/* Of a position, what is kept of the input of layer il's mixer. */
+static size_t in_bytes(const rm_model *m, int il) { return rm_mixer_in_kept(&m->cfg, il) * rm_kept_bytes(m); }
 
 static rmas_status sequence_reserve(rm_tape_seq *s, const rm_model *m, int n, rmas_error *err) {
     const rm_config *c = &m->cfg;
-    int64_t want = (int64_t)s->seq->len - s->record.first + n;
-    int n_snap = rm_snap_index(s->record.first, s->record.first + (int)want - 1) + 1, linear = 0;
+    rm_record *r = &s->record;
+    int64_t want = (int64_t)s->seq->len - r->first + n;
+    int n_snap = rm_snap_index(r->first, r->first + (int)want - 1) + 1, linear = 0;
     bool ok = want <= INT32_MAX / 2;
     if (ok && want > s->cap) {
         int cap = (int)want > s->cap + s->cap / 2 ? (int)want : s->cap + s->cap / 2;
-        for (int i = 0; ok && i <= c->n_layer; i++) ok = grow(&s->x[i], (size_t)cap * (size_t)c->d_model, sizeof(float));
+        for (int k = 0; k < RM_KEPT_COUNT; k++)
+            for (int i = 0; ok && i <= c->n_layer; i++)
+                ok = !keeps(m, r->gate_up, (rm_kept)k, i) || grow(&r->rows[k][i], (size_t)cap * (size_t)c->d_model, sizeof(float));
         for (int i = 0; ok && i < c->n_layer; i++)
-            ok = c->layer[i] == RM_LAYER_LINEAR || grow(&s->attention[i], (size_t)cap * rm_attention_kept(c), sizeof(float));
-        for (int i = 0; ok && s->gate_up && i < c->n_layer; i++) ok = grow(&s->gate_up[i], (size_t)cap * 2 * (size_t)c->d_ff, sizeof(uint16_t));
-        for (int i = 0; ok && i < c->n_layer; i++)
-            ok = !keeps_mid(m, s->gate_up, i) || grow(&s->mid[i], (size_t)cap * (size_t)c->d_model, sizeof(float));
-        for (int i = 0; ok && i < c->n_layer; i++) ok = c->layer[i] != RM_LAYER_LINEAR || grow(&s->in[i], (size_t)cap, in_bytes(m));
+            ok = c->layer[i] == RM_LAYER_LINEAR || grow(&r->attention[i], (size_t)cap * rm_attention_kept(c), sizeof(float));
+        for (int i = 0; ok && r->gate_up && i < c->n_layer; i++) ok = grow(&r->gate_up[i], (size_t)cap * 2 * (size_t)c->d_ff, sizeof(uint16_t));
+        for (int i = 0; ok && i < c->n_layer; i++) ok = !in_bytes(m, i) || grow(&r->in[i], (size_t)cap, in_bytes(m, i));
         if (ok) s->cap = cap;
     }
     size_t state = rm_seq_state_floats(m);
     for (int i = 0; ok && i < c->n_layer && n_snap > s->cap_snap; i++)
-        if (c->layer[i] == RM_LAYER_LINEAR) ok = grow(&s->snap[linear++], (size_t)n_snap * state, sizeof(float));
+        if (c->layer[i] == RM_LAYER_LINEAR) ok = grow(&r->snap[linear++], (size_t)n_snap * state, sizeof(float));
     if (ok && n_snap > s->cap_snap) s->cap_snap = n_snap;
     return ok ? RMAS_OK : rm_fail(err, RMAS_E_NOMEM, "out of memory for a tape of %lld positions", (long long)want);
 }
@@ -171,11 +173,12 @@ int rm_tape_len(const rm_tape *t, int seq) { return t->seq[seq].seq->len; }
 /* What a position takes beside the caches. */
 static size_t position_bytes(const rm_model *m, bool gate_up, bool popped) {
     const rm_config *c = &m->cfg;
-    size_t linear = (size_t)rm_model_count_layers(m, RM_LAYER_LINEAR), layers = (size_t)c->n_layer, attention = layers - linear;
-    size_t mid = 0;
-    for (int i = 0; i < c->n_layer; i++) mid += keeps_mid(m, gate_up, i);
-    size_t floats = (layers + 1 + mid) * (size_t)c->d_model + attention * (rm_attention_kept(c) + (popped ? 2 * (size_t)rm_config_kv_dim(c) : 0));
-    return floats * sizeof(float) + (linear ? linear * in_bytes(m) : 0) + (gate_up ? layers * 2 * (size_t)c->d_ff * sizeof(uint16_t) : 0);
+    size_t layers = (size_t)c->n_layer, attention = layers - (size_t)rm_model_count_layers(m, RM_LAYER_LINEAR), rows = 0, in = 0;
+    for (int k = 0; k < RM_KEPT_COUNT; k++)
+        for (int i = 0; i <= c->n_layer; i++) rows += keeps(m, gate_up, (rm_kept)k, i);
+    for (int i = 0; i < c->n_layer; i++) in += in_bytes(m, i);
+    size_t floats = rows * (size_t)c->d_model + attention * (rm_attention_kept(c) + (popped ? 2 * (size_t)rm_config_kv_dim(c) : 0));
+    return floats * sizeof(float) + in + (gate_up ? layers * 2 * (size_t)c->d_ff * sizeof(uint16_t) : 0);
 }
 
 size_t rm_tape_bytes_per_token(const rm_model *m, bool gate_up) {

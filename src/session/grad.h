@@ -16,10 +16,11 @@
  *                        the first slot is trained), and cost no memory but their cache. With the delta rule last bits depend on where the
  *                        prefix ends: states are put together from the one there
  *
- * Memory per pushed position: (n_layer + 1) rows of d_model; keys, values and outputs (in some families queries) of the attention layers, and from the
- * first pop on gradients of keys and values; of delta-rule layers a state for every 64 positions, what goes into the mixer (in native precision rounded to
- * bf16), and the residual sums before the MLP. If wanted, the products of gate and up, and those sums of all layers, of positions that stand before the
- * first one that is pushed as a step. Everything else is computed again, layer by layer, in passes of bounded size. */
+ * Memory per pushed position: (n_layer + 1) rows of d_model; keys, values, queries and outputs of the attention layers, and from the first pop on
+ * gradients of keys and values; of delta-rule layers a state for every 64 positions; of these, and of attention that norms or gates heads, what goes into
+ * the mixer (in native precision rounded to bf16), and where that makes another output the residual sums before the MLP. If wanted, of positions that
+ * stand before the first one that is pushed as a step: the products of gate and up, and those sums of all layers (where norms stand behind the blocks,
+ * the inputs of these norms). Everything else is computed again, layer by layer, in passes of bounded size. */
 #ifndef RM_SESSION_GRAD_H
 #define RM_SESSION_GRAD_H
 
@@ -27,8 +28,8 @@
 
 typedef struct rm_tape rm_tape;
 
-/* gate_up: the products of gate and up, and the sums before them, are kept, too, so that popping does not compute them again. In native precision only,
- * else ignored; the products are rounded to bf16 there, kept or not, so the numbers are the same. */
+/* gate_up: the products of gate and up, and what stands around them, are kept, too, so that popping does not compute them again. In native precision
+ * only, else ignored; the products are rounded to bf16 there, kept or not, so the numbers are the same. */
 rmas_status rm_tape_new(rm_tape **out, const rm_model *m, bool gate_up, rmas_error *err);
 void rm_tape_free(rm_tape *t);
 

@@ -51,9 +51,8 @@ rmas_status rm_back_fit(rm_back *b, const rm_model *m, int n_row, int n_run, rma
                 {&b->da, r * d},
                 {&b->t1, r * d},
                 {&b->t2, r * d},
-                {&b->in, rm_attention_keeps_q(c) ? 0 : r * (size_t)rm_config_qkv_dim(c)},
+                {&b->in, c->qk_norm || c->attn_gate ? r * (size_t)rm_config_qkv_dim(c) : 0},
                 {&b->d_in, r * in},
-                {&b->q, rm_attention_keeps_q(c) ? 0 : r * q},
                 {&b->o, r * o},
                 {&b->d_o, r * o},
                 {&b->gate_up, r * 2 * (size_t)c->d_ff},
@@ -100,17 +99,12 @@ void rm_back_free(rm_back *b) {
     memset(b, 0, sizeof *b);
 }
 
-/* What was kept at layer il from position pos on; layers: x or mid. */
-static const float *kept_at(const rm_tape_seq *s, float *const *layers, int il, int pos) {
-    return layers[il] + (size_t)(pos - s->record.first) * (size_t)s->seq->m->cfg.d_model;
-}
-
-/* The same of all runs: where it lies if there is one run, else put together in `to`. */
-static const float *kept_rows(const rm_back *b, float *to, bool mid, int il) {
+/* What was kept of layer il: where it lies if there is one run, else put together in `to`. */
+static const float *kept_rows(const rm_back *b, float *to, rm_kept what, int il) {
     const size_t d = (size_t)b->m->cfg.d_model;
     for (int i = 0; i < b->n_run; i++) {
         const rm_run *r = &b->run[i];
-        const float *from = kept_at(b->seq[i], mid ? b->seq[i]->mid : b->seq[i]->x, il, r->pos);
+        const float *from = b->seq[i]->record.rows[what][il] + (size_t)(r->pos - b->seq[i]->record.first) * d;
         if (b->n_run == 1) return from;
         rm_rows_copy(b->m->exec, to + (size_t)r->row * d, from, r->n, d);
     }
@@ -119,42 +113,32 @@ static const float *kept_rows(const rm_back *b, float *to, bool mid, int il) {
 
 /* ---- mixers -------------------------------------------------------------------------------------------------------------- */
 
-/* From what is kept; where more is wanted, from the layer's input x, too. output: b->o is wanted. */
-static rmas_status attention_again(rm_back *b, int il, int slot, int n_row, const float *x, bool output, rmas_error *err) {
+/* From what is kept. */
+static void attention_again(rm_back *b, int il) {
     const rm_model *m = b->m;
-    const rm_layer *l = &m->layer[il];
-    rm_layer_kind kind = m->cfg.layer[il];
-    size_t off = (size_t)slot * rm_kv_layer_bytes(m);
-    for (int i = 0; i < b->n_run; i++) b->run[i].tile = b->seq[i]->seq->cache[kind].tile;
-    size_t q = (size_t)rm_config_q_dim(&m->cfg), each = rm_attention_kept(&m->cfg);
+    const size_t width = rm_mixer_in_kept(&m->cfg, il), each = rm_attention_kept(&m->cfg);
     for (int i = 0; i < b->n_run; i++) {
         const rm_tape_seq *s = b->seq[i];
-        const rm_run *run = &b->run[i];
-        const float *kept = s->attention[il] + (size_t)(run->pos - s->record.first) * each;
-        b->kv_grad[i] = (rm_kv_grad){s->d_kv[il], s->record.first, kept};
-        for (size_t r = (size_t)run->row, end = r + (size_t)run->n; output && r < end; r++, kept += each)
-            memcpy(b->o + r * q, kept, q * sizeof *kept);
+        rm_run *run = &b->run[i];
+        const size_t at = (size_t)(run->pos - s->record.first);
+        run->tile = s->seq->cache[m->cfg.layer[il]].tile;
+        b->kv_grad[i] = (rm_kv_grad){s->d_kv[il], s->record.first, s->record.attention[il] + at * each};
+        if (width) rm_rows_kept(m, b->in + (size_t)run->row * width, s->record.in[il] + at * width * rm_kept_bytes(m), run->n, width);
     }
-    if (rm_attention_keeps_q(&m->cfg)) return RMAS_OK;
-    rm_norm(m->exec, b->a, x, l->norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
-    RM_TRY(rm_linear_mul(m->exec, b->in, b->a, n_row, &l->in, err));
-    rm_attention_prepare(m, il, b->q, b->in, b->cs[kind], b->run, b->n_run, n_row, off); /* the cache gets what it has */
-    if (output) rm_attention_gate(m, b->o, b->in, n_row);
-    return RMAS_OK;
 }
 
 static void attention_back(rm_back *b, int il, int slot, int n_row) {
     const rm_model *m = b->m;
     rm_layer_kind kind = m->cfg.layer[il];
-    rm_attention_back(m, il, b->d_in, b->d_o, b->q, b->in, b->cs[kind], b->run, b->kv_grad, b->n_run, n_row, (size_t)slot * rm_kv_layer_bytes(m),
+    rm_attention_back(m, il, b->d_in, b->d_o, b->in, b->cs[kind], b->run, b->kv_grad, b->n_run, n_row, (size_t)slot * rm_kv_layer_bytes(m),
                       b->scratch);
 }
 
-/* From what is kept: the rows of each run from the last kept state on, and before them what the convolution reaches. output: b->o is wanted. */
-static void delta_again(rm_back *b, int il, int slot, bool output) {
+/* From what is kept: the rows of each run from the last kept state on, and before them what the convolution reaches. */
+static void delta_again(rm_back *b, int il, int slot) {
     const rm_model *m = b->m;
     const rm_delta_plan *d = &m->cfg.delta;
-    size_t conv = rm_seq_conv_floats(m), state = rm_seq_state_floats(m), vd = (size_t)rm_delta_value_dim(d), width = (size_t)rm_delta_in_dim(d);
+    size_t conv = rm_seq_conv_floats(m), state = rm_seq_state_floats(m), width = (size_t)rm_delta_in_dim(d);
     int n_ext = 0, reach = d->n_tap - 1;
     for (int i = 0; i < b->n_run; i++) {
         const rm_run *r = &b->run[i];
@@ -164,28 +148,23 @@ static void delta_again(rm_back *b, int il, int slot, bool output) {
         *x = (rm_run){.row = n_ext, .n = r->pos + r->n - pos, .pos = pos, .skip = begin - pos};
         x->conv = b->conv_tmp + (size_t)i * conv;
         x->state = b->state_tmp + (size_t)i * state;
-        const float *before = s->conv0 + (size_t)slot * conv, *snap = s->snap[slot] + (size_t)rm_snap_index(first, begin) * state;
+        const float *before = s->conv0 + (size_t)slot * conv, *snap = s->record.snap[slot] + (size_t)rm_snap_index(first, begin) * state;
         if (pos == first)
             memcpy(x->conv, before, conv * sizeof *before);
         else
             memset(x->conv, 0, conv * sizeof *before); /* reaches only rows that are skipped */
         memcpy(x->state, snap, state * sizeof *snap);
-        rm_rows_kept(m, b->ext_in + (size_t)n_ext * width, s->in[il] + (size_t)(pos - first) * width * rm_kept_bytes(m), x->n, width);
+        rm_rows_kept(m, b->ext_in + (size_t)n_ext * width, s->record.in[il] + (size_t)(pos - first) * width * rm_kept_bytes(m), x->n, width);
         b->delta_grad[i] = (rm_delta_grad){.d_state = s->d_state + (size_t)slot * state,
                                            .d_conv = s->d_conv + (size_t)slot * conv,
                                            .d_decay = s->d_decay + (size_t)slot * (size_t)d->n_value,
-                                           .snap = s->snap[slot],
+                                           .snap = s->record.snap[slot],
                                            .snap_first = first,
                                            .ext_row = n_ext,
                                            .ext_pos = pos};
         n_ext += x->n;
     }
     rm_delta_mix(m, il, b->ext_o, b->rest, b->conv, b->gate, b->ext_in, b->ext, b->n_run, n_ext);
-    for (int i = 0; i < b->n_run && output; i++) {
-        const rm_run *r = &b->run[i], *x = &b->ext[i];
-        const size_t row = (size_t)(x->row + r->pos - x->pos);
-        rm_delta_gate(m, il, b->o + (size_t)r->row * vd, b->ext_o + row * vd, b->ext_in + row * width, r->n);
-    }
 }
 
 static void delta_back(rm_back *b, int il, int slot) {
@@ -204,29 +183,35 @@ static const float *through_post_norm(rm_back *b, float *dt, const float *t, con
     return dt;
 }
 
-/* Is gate_up kept of all rows? */
+/* Is gate_up kept of all rows, and with it what else is kept of those? */
 static bool mlp_kept(const rm_back *b) {
     bool all = true;
     for (int i = 0; i < b->n_run; i++) all &= rm_record_mlp(&b->seq[i]->record, b->run[i].pos, b->run[i].n) == b->run[i].n;
     return all;
 }
 
-/* The products of gate and up: from what is kept; where that is not all rows, from the sums before the MLP, too. */
-static rmas_status gate_up_again(rm_back *b, int il, int n_row, const float *mid, rmas_error *err) {
+/* The products of gate and up, rounded as they are kept, and, where there is a norm behind the MLP, its input *out. */
+static rmas_status gate_up_again(rm_back *b, int il, int n_row, const float *mid, const float **out, rmas_error *err) {
     const rm_model *m = b->m;
     const rm_layer *l = &m->layer[il];
     const size_t width = 2 * (size_t)m->cfg.d_ff;
-    if (!mlp_kept(b)) {
-        rm_norm(m->exec, b->a, mid, l->mlp_norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
-        RM_TRY(rm_linear_mul(m->exec, b->gate_up, b->a, n_row, &l->gate_up, err));
-        rm_rows_round(m, b->gate_up, n_row, width);
+    if (mlp_kept(b)) {
+        for (int i = 0; i < b->n_run; i++) {
+            const rm_run *r = &b->run[i];
+            const uint16_t *kept = b->seq[i]->record.gate_up[il] + (size_t)(r->pos - b->seq[i]->record.first) * width;
+            rm_rows_kept(m, b->gate_up + (size_t)r->row * width, kept, r->n, width);
+        }
+        if (l->post_mlp_norm) *out = kept_rows(b, b->t2, RM_KEPT_MLP, il);
+        return RMAS_OK;
     }
-    for (int i = 0; i < b->n_run; i++) {
-        const rm_tape_seq *s = b->seq[i];
-        const rm_run *run = &b->run[i];
-        const int n = rm_record_mlp(&s->record, run->pos, run->n);
-        if (n > 0) rm_rows_kept(m, b->gate_up + (size_t)run->row * width, s->gate_up[il] + (size_t)(run->pos - s->record.first) * width, n, width);
+    rm_norm(m->exec, b->a, mid, l->mlp_norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
+    RM_TRY(rm_linear_mul(m->exec, b->gate_up, b->a, n_row, &l->gate_up, err));
+    if (l->post_mlp_norm) {
+        rm_act_mul(m, b->h, b->gate_up, n_row);
+        RM_TRY(rm_linear_mul(m->exec, b->t2, b->h, n_row, &l->down, err));
+        *out = b->t2;
     }
+    rm_rows_round(m, b->gate_up, n_row, width);
     return RMAS_OK;
 }
 
@@ -235,12 +220,9 @@ static rmas_status mlp_back(rm_back *b, int il, int n_row, const float *mid, rma
     const rm_layer *l = &m->layer[il];
     int d = m->cfg.d_model;
     float eps = m->cfg.norm_eps;
-    RM_TRY(gate_up_again(b, il, n_row, mid, err));
-    if (l->post_mlp_norm) {
-        rm_act_mul(m, b->h, b->gate_up, n_row);
-        RM_TRY(rm_linear_mul(m->exec, b->t2, b->h, n_row, &l->down, err));
-    }
-    const float *dt = through_post_norm(b, b->da, b->t2, l->post_mlp_norm, n_row);
+    const float *out = NULL;
+    RM_TRY(gate_up_again(b, il, n_row, mid, &out, err));
+    const float *dt = through_post_norm(b, b->da, out, l->post_mlp_norm, n_row);
     RM_TRY(rm_linear_mul_t(m->exec, b->h, dt, n_row, &l->down, err));
     rm_act_mul_back(m, b->gate_up, b->h, b->gate_up, n_row);
     RM_TRY(rm_linear_mul_t(m->exec, b->da, b->gate_up, n_row, &l->gate_up, err));
@@ -248,14 +230,33 @@ static rmas_status mlp_back(rm_back *b, int il, int n_row, const float *mid, rma
     return RMAS_OK;
 }
 
-/* The residual sums between mixer and MLP, from what goes into and comes out of the mixer; its output before the norm stays in t1. */
-static rmas_status mid_again(rm_back *b, int il, int n_row, const float *x, rmas_error *err) {
+/* The mixer's output *out, before the norm behind it if there is one, from that of attention (a mixer that rounds is kept). */
+static rmas_status mix_again(rm_back *b, int il, int n_row, const float **out, rmas_error *err) {
+    const rm_model *m = b->m;
+    const size_t q = (size_t)rm_config_q_dim(&m->cfg), each = rm_attention_kept(&m->cfg);
+    for (int i = 0; i < b->n_run; i++)
+        for (int k = 0; k < b->run[i].n; k++) memcpy(b->o + (size_t)(b->run[i].row + k) * q, b->kv_grad[i].kept + (size_t)k * each, q * sizeof *b->o);
+    *out = b->t1;
+    return rm_linear_mul(m->exec, b->t1, b->o, n_row, &m->layer[il].out, err);
+}
+
+/* The residual sums *mid between mixer and MLP; x: the layer's input. Where there is a norm behind the mixer, *out is its input. */
+static rmas_status mid_again(rm_back *b, int il, int n_row, const float *x, const float **mid, const float **out, rmas_error *err) {
     const rm_model *m = b->m;
     const rm_layer *l = &m->layer[il];
-    RM_TRY(rm_linear_mul(m->exec, b->t1, b->o, n_row, &l->out, err));
+    const bool kept = rm_mixer_rounds(&m->cfg, il) || mlp_kept(b);
+    if (kept && !l->post_norm) {
+        *mid = kept_rows(b, b->mid, RM_KEPT_MID, il);
+        return RMAS_OK;
+    }
+    if (kept)
+        *out = kept_rows(b, b->t1, RM_KEPT_MIX, il);
+    else
+        RM_TRY(mix_again(b, il, n_row, out, err));
     rm_rows_copy(m->exec, b->mid, x, n_row, (size_t)m->cfg.d_model);
-    if (l->post_norm) rm_rows_copy(m->exec, b->t2, b->t1, n_row, (size_t)m->cfg.d_model); /* the norm overwrites what it gets */
-    rm_residual(m->exec, b->mid, l->post_norm ? b->t2 : b->t1, l->post_norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
+    rm_rows_copy(m->exec, b->t2, *out, n_row, (size_t)m->cfg.d_model); /* is overwritten */
+    rm_residual(m->exec, b->mid, b->t2, l->post_norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
+    *mid = b->mid;
     return RMAS_OK;
 }
 
@@ -263,15 +264,15 @@ static rmas_status layer_back(rm_back *b, int il, int slot, int n_row, rmas_erro
     const rm_model *m = b->m;
     const rm_layer *l = &m->layer[il];
     int d = m->cfg.d_model;
-    const bool linear = m->cfg.layer[il] == RM_LAYER_LINEAR, kept = !m->cfg.post_norm && (linear || mlp_kept(b)); /* kept: mid */
-    const float *x = kept_rows(b, b->x, false, il);
+    const bool linear = m->cfg.layer[il] == RM_LAYER_LINEAR;
+    const float *x = kept_rows(b, b->x, RM_KEPT_X, il), *mid, *out = NULL;
     if (linear)
-        delta_again(b, il, slot, !kept);
+        delta_again(b, il, slot);
     else
-        RM_TRY(attention_again(b, il, slot, n_row, x, !kept, err));
-    if (!kept) RM_TRY(mid_again(b, il, n_row, x, err));
-    RM_TRY(mlp_back(b, il, n_row, kept ? kept_rows(b, b->mid, true, il) : b->mid, err));
-    const float *dt = through_post_norm(b, b->da, b->t1, l->post_norm, n_row);
+        attention_again(b, il);
+    RM_TRY(mid_again(b, il, n_row, x, &mid, &out, err));
+    RM_TRY(mlp_back(b, il, n_row, mid, err));
+    const float *dt = through_post_norm(b, b->da, out, l->post_norm, n_row);
     RM_TRY(rm_linear_mul_t(m->exec, b->d_o, dt, n_row, &l->out, err));
     if (linear)
         delta_back(b, il, slot);
@@ -295,7 +296,7 @@ rmas_status rm_back_rows(rm_back *b, int n_row, rmas_error *err) {
     for (int k = 0; k < 2; k++)
         if (k == RM_LAYER_FULL || c->window) rm_rope_table(m->exec, b->cs[k], &c->rope[k], b->pos, n_row);
     memset(b->dx, 0, (size_t)n_row * d * sizeof *b->dx);
-    rm_norm_back(m->exec, b->dx, b->d_hidden, kept_rows(b, b->x, false, c->n_layer), m->out_norm, c->d_model, n_row, c->norm_eps);
+    rm_norm_back(m->exec, b->dx, b->d_hidden, kept_rows(b, b->x, RM_KEPT_X, c->n_layer), m->out_norm, c->d_model, n_row, c->norm_eps);
     rmas_status st = RMAS_OK;
     for (int i = 0; i < b->n_run; i++) m->exec->prompt |= b->run[i].pos < b->seq[i]->record.end; /* else all are steps, as they were going forward */
     for (int il = c->n_layer - 1; il >= 0 && st == RMAS_OK; il--) st = layer_back(b, il, --slot[c->layer[il]], n_row, err);

@@ -13,19 +13,27 @@ typedef struct {
     char *spare; /* a block that left the window, for the next one */
 } rm_cache;
 
+/* Rows [n, d_model] of a layer that a tape can keep. */
+typedef enum {
+    RM_KEPT_X, /* its input; of the layer behind the last: the output */
+    RM_KEPT_MID, /* the residual sums between mixer and MLP */
+    RM_KEPT_MIX, /* where norms stand behind the blocks, instead of these: what the mixer gives, before its norm */
+    RM_KEPT_MLP, /* likewise of the MLP */
+    RM_KEPT_COUNT
+} rm_kept;
+
 /* What a tape keeps of a sequence: see session/grad.h. */
 typedef struct {
     int first; /* the first position that is kept */
-    float **x; /* [n_layer + 1]: inputs of the layers and the last output, [n, d_model] each */
+    float **rows[RM_KEPT_COUNT]; /* [n_layer + 1] each, NULL where nothing is kept */
     float **attention; /* [n_layer]: see rm_attention_kept; NULL for linear layers */
     uint16_t **gate_up; /* NULL, or [n_layer]: [n, 2 d_ff], see rm_rows_keep */
-    char **in; /* [n_layer]: what goes into the mixers of linear layers, [n, delta_in_dim], see rm_rows_keep; NULL for others */
-    float **mid; /* [n_layer]: NULL, or the residual sums between mixer and MLP, [n, d_model] */
-    int end; /* of the positions before the first step: of these gate_up is kept, and mid in layers that are not linear */
+    char **in; /* [n_layer]: what goes into the mixer, [n, rm_mixer_in_kept], see rm_rows_keep; NULL where it is not wanted again */
+    int end; /* of the positions before the first step: gate_up is kept of these only, and all rows but X and those of rm_mixer_rounds */
     float **snap; /* [n_linear]: recurrent states, see rm_snap_index */
 } rm_record;
 
-/* Of n positions from pos on: how many, from the first, have their gate_up and mid kept. */
+/* Of n positions from pos on: how many, from the first, have their gate_up kept. */
 static inline int rm_record_mlp(const rm_record *r, int pos, int n) { return !r->gate_up || r->end <= pos ? 0 : r->end - pos < n ? r->end - pos : n; }
 
 struct rm_seq {

@@ -10,15 +10,9 @@ enum { RM_POP_ROWS = 512 };
 typedef struct {
     rm_seq *seq; /* NULL: dropped */
     bool popped; /* nothing can be pushed any more */
-    rm_record record;
+    rm_record record; /* its arrays are of cap positions, snap of cap_snap states, and this sequence's */
     int cap, cap_snap; /* positions, states */
-    float **x; /* [n_layer + 1] of [cap, d_model] */
-    float **attention; /* [n_layer] of [cap, rm_attention_kept]; NULL for linear layers */
-    uint16_t **gate_up; /* [n_layer] of [cap, 2 d_ff], or NULL */
-    float **mid; /* [n_layer] of [cap, d_model], or of NULL */
-    char **in; /* [n_layer] of [cap, delta_in_dim], see rm_rows_keep; NULL for other layers than linear ones */
     float **d_kv; /* [n_layer] of [cap, 2 kv_dim]: gradients of keys and values, from the first pop on; NULL for linear layers */
-    float **snap; /* [n_linear] of [cap_snap] states */
     float *conv0; /* [n_linear] convolution rows before the first position */
     float *d_state, *d_conv, *d_decay; /* [n_linear] gradients of what later positions took, see rm_delta_grad */
 } rm_tape_seq;
@@ -34,7 +28,7 @@ typedef struct {
     rm_delta_grad *delta_grad;
     float *memory, *scratch;
     float *d_hidden, *dx; /* in and out of a pass */
-    float *x, *mid, *a, *da, *in, *d_in, *q, *o, *d_o, *t1, *t2, *gate_up, *h, *cs[2];
+    float *x, *mid, *a, *da, *in, *d_in, *o, *d_o, *t1, *t2, *gate_up, *h, *cs[2];
     float *ext_in, *conv, *gate, *ext_o, *rest, *d_gate, *du, *d_qk; /* delta rule */
     float *conv_tmp, *state_tmp; /* [cap_run] */
     int *pos;
@@ -50,8 +44,7 @@ struct rm_tape {
     rm_batch *batch;
     rm_tape_seq *seq;
     int n_seq;
-    bool
-        gate_up; /* is kept; then mid is, too (linear layers keep it always), but where there are norms behind the mixer, whose inputs would be wanted */
+    bool gate_up; /* is kept */
     bool broken;
     rm_back back;
 };

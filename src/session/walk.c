@@ -110,6 +110,13 @@ static rmas_status mix(rm_work *w, int il, int slot, int n_row, rmas_error *err)
     rm_norm(m->exec, w->a, w->x, l->norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
     rm_time_to(m->exec, RM_TIME_MIX_IN);
     RM_TRY(rm_linear_mul(m->exec, w->in, w->a, n_row, &l->in, err));
+    const size_t width = rm_mixer_in_kept(&m->cfg, il);
+    for (int i = 0; i < w->n_run; i++) {
+        const rm_record *r = w->seq[i]->record;
+        const rm_run *run = &w->run[i];
+        if (r && width)
+            rm_rows_keep(m, r->in[il] + (size_t)(run->pos - r->first) * width * rm_kept_bytes(m), w->in + (size_t)run->row * width, run->n, width);
+    }
     if (kind == RM_LAYER_LINEAR) {
         rm_time_to(m->exec, RM_TIME_DELTA);
         for (int i = 0; i < w->n_run; i++) {
@@ -119,8 +126,6 @@ static rmas_status mix(rm_work *w, int il, int slot, int n_row, rmas_error *err)
             if (!r) continue;
             w->run[i].snap = r->snap[slot];
             w->run[i].snap_first = r->first;
-            const size_t width = (size_t)rm_delta_in_dim(&m->cfg.delta), at = (size_t)(w->run[i].pos - r->first) * width;
-            rm_rows_keep(m, r->in[il] + at * rm_kept_bytes(m), w->in + (size_t)w->run[i].row * width, w->run[i].n, width);
         }
         rm_delta_mix(m, il, w->o, NULL, w->q, w->delta_gate, w->in, w->run, w->n_run, n_row);
     } else {
@@ -152,17 +157,25 @@ static int wanted_rows(rm_work *w, rm_layer_kind kind) {
     return w->n_want;
 }
 
-/* What the backward pass would compute again: x and gate_up as they are before the activation. */
-static void keep_mlp(const rm_work *w, int il) {
-    const size_t d = (size_t)w->m->cfg.d_model, width = 2 * (size_t)w->m->cfg.d_ff;
+/* What the backward pass would compute again: rows of the residual sum's width, if they are wanted, and gate and up before the activation. */
+static void keep(const rm_work *w, rm_kept what, int il, const float *rows) {
+    const size_t d = (size_t)w->m->cfg.d_model;
     for (int i = 0; i < w->n_run; i++) {
         const rm_record *r = w->seq[i]->record;
         const rm_run *run = &w->run[i];
-        if (!r) continue;
-        const size_t at = (size_t)(run->pos - r->first);
-        const int n = rm_record_mlp(r, run->pos, run->n), n_mid = w->m->cfg.layer[il] == RM_LAYER_LINEAR ? run->n : n;
-        if (n) rm_rows_keep(w->m, r->gate_up[il] + at * width, w->gate_up + (size_t)run->row * width, n, width);
-        if (n_mid && r->mid[il]) rm_rows_copy(w->m->exec, r->mid[il] + at * d, w->x + (size_t)run->row * d, n_mid, d);
+        if (!r || !r->rows[what][il]) continue;
+        const int n = what != RM_KEPT_MLP && rm_mixer_rounds(&w->m->cfg, il) ? run->n : rm_record_mlp(r, run->pos, run->n);
+        rm_rows_copy(w->m->exec, r->rows[what][il] + (size_t)(run->pos - r->first) * d, rows + (size_t)run->row * d, n, d);
+    }
+}
+
+static void keep_gate_up(const rm_work *w, int il) {
+    const size_t width = 2 * (size_t)w->m->cfg.d_ff;
+    for (int i = 0; i < w->n_run; i++) {
+        const rm_record *r = w->seq[i]->record;
+        const rm_run *run = &w->run[i];
+        const int n = r ? rm_record_mlp(r, run->pos, run->n) : 0;
+        if (n) rm_rows_keep(w->m, r->gate_up[il] + (size_t)(run->pos - r->first) * width, w->gate_up + (size_t)run->row * width, n, width);
     }
 }
 
@@ -174,16 +187,19 @@ rmas_status rm_walk_layer(rm_work *w, int il, int slot, int n_row, rmas_error *e
     rm_time_to(m->exec, RM_TIME_MIX_OUT);
     RM_TRY(rm_linear_mul(m->exec, w->t, w->o, n_row, &l->out, err));
     rm_time_to(m->exec, RM_TIME_POINTWISE);
+    keep(w, RM_KEPT_MIX, il, w->t);
     rm_residual(m->exec, w->x, w->t, l->post_norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
+    keep(w, RM_KEPT_MID, il, w->x);
     rm_norm(m->exec, w->a, w->x, l->mlp_norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
     rm_time_to(m->exec, RM_TIME_FFN);
     RM_TRY(rm_linear_mul(m->exec, w->gate_up, w->a, n_row, &l->gate_up, err));
     rm_time_to(m->exec, RM_TIME_POINTWISE);
-    keep_mlp(w, il);
+    keep_gate_up(w, il);
     rm_act_mul(m, w->h, w->gate_up, n_row);
     rm_time_to(m->exec, RM_TIME_FFN);
     RM_TRY(rm_linear_mul(m->exec, w->t, w->h, n_row, &l->down, err));
     rm_time_to(m->exec, RM_TIME_POINTWISE);
+    keep(w, RM_KEPT_MLP, il, w->t);
     rm_residual(m->exec, w->x, w->t, l->post_mlp_norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
     return RMAS_OK;
 }
