@@ -102,10 +102,24 @@ static bool names(const rm_conversion *c, const char *prefix, rm_tensor_role rol
     return true;
 }
 
+/* What the plan has not is left behind: the new file would say that it is used. */
+static bool has_bias(const rm_config *cfg, rm_tensor_role role) {
+    switch (role) {
+    case RM_T_Q:
+    case RM_T_K:
+    case RM_T_V: return cfg->qkv_bias;
+    case RM_T_O: return cfg->o_bias;
+    case RM_T_GATE:
+    case RM_T_UP:
+    case RM_T_DOWN: return cfg->mlp_bias;
+    default: return false;
+    }
+}
+
 static rmas_status add(rm_conversion *c, const char *prefix, rm_tensor_role role, int il) {
     static const char *const suffix[] = {".weight", ".bias"};
     char hf[256], gguf[128];
-    for (int k = 0; k < 2; k++) {
+    for (int k = 0; k < (has_bias(&c->cfg, role) ? 2 : 1); k++) {
         if (!names(c, prefix, role, il, suffix[k], hf, gguf)) continue;
         const rm_tensor *t = rm_weights_find(c->w, hf);
         if (!t || (role == RM_T_HEAD && c->cfg.tied)) continue;

@@ -214,9 +214,22 @@ static rmas_status bind_ends(const binder *b) {
     return linear(b, 0, head, 1, c->d_model, false, &m->head);
 }
 
+/* GGUF does not say in its metadata which projections have biases: a layer that has one tells it. */
+static bool has_bias(const binder *b, rm_tensor_role role) {
+    char name[256];
+    for (int il = 0; il < b->m->cfg.n_layer; il++)
+        if (full_name(b, role, il, ".bias", name) && rm_weights_find(b->m->weights, name)) return true;
+    return false;
+}
+
 rmas_status rm_model_bind(rm_model *m, rmas_error *err) {
     binder b = {m, "", rm_weights_kind(m->weights) == RM_FILE_GGUF, err};
-    if (!b.gguf) b.prefix = find_prefix(m->weights, rm_family_tensor(m->family, RM_T_EMBED, false));
+    if (b.gguf) {
+        m->cfg.qkv_bias |= has_bias(&b, RM_T_Q);
+        m->cfg.o_bias |= has_bias(&b, RM_T_O);
+        m->cfg.mlp_bias |= has_bias(&b, RM_T_DOWN);
+    } else
+        b.prefix = find_prefix(m->weights, rm_family_tensor(m->family, RM_T_EMBED, false));
     RM_TRY(bind_ends(&b));
     RM_TRY(apply_rope_freqs(&b));
     m->layer = rm_calloc((size_t)m->cfg.n_layer, sizeof *m->layer);

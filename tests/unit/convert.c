@@ -87,6 +87,21 @@ static void make_llama(void) {
     }
 }
 
+static void bias(int n, const char *name, int il) { add(0, 0.5f, n, 0, 0, "model.layers.%d.%s.bias", il, name); }
+
+static void make_llama_biased(void) {
+    make_llama();
+    for (int il = 0; il < 2; il++) {
+        bias(64, "self_attn.q_proj", il);
+        bias(32, "self_attn.k_proj", il);
+        bias(32, "self_attn.v_proj", il);
+        bias(D, "self_attn.o_proj", il);
+        bias(D_FF, "mlp.gate_proj", il);
+        bias(D_FF, "mlp.up_proj", il);
+        bias(D, "mlp.down_proj", il);
+    }
+}
+
 static void make_gemma(void) {
     static const char *const norms[] = {"input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"};
     ends(0);
@@ -152,6 +167,15 @@ static const struct {
      "\"full_attention_interval\": 4,"
      "\"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 10000000.0, \"partial_rotary_factor\": 0.25, \"mrope_section\": [2, 1, 1]}}",
      make_qwen35},
+    {"llama with biases",
+     "{\"model_type\": \"llama\", \"hidden_size\": 64, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
+     "\"intermediate_size\": 96, \"vocab_size\": 272, \"rms_norm_eps\": 1e-5, \"max_position_embeddings\": 512, \"tie_word_embeddings\": true, "
+     "\"attention_bias\": true, \"mlp_bias\": true}",
+     make_llama_biased},
+    {"llama with biases that its configuration does not name",
+     "{\"model_type\": \"llama\", \"hidden_size\": 64, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
+     "\"intermediate_size\": 96, \"vocab_size\": 272, \"rms_norm_eps\": 1e-5, \"max_position_embeddings\": 512, \"tie_word_embeddings\": true}",
+     make_llama_biased},
 };
 
 static void hidden_of(rm_exec *e, const char *path, float *out) {
@@ -248,6 +272,12 @@ static void qwen35(void **state) {
     convert_one(2);
 }
 
+static void biases(void **state) {
+    (void)state;
+    convert_one(3);
+    convert_one(4);
+}
+
 static int make_dir(void **state) {
     (void)state;
     snprintf(dir, sizeof dir, "/tmp/rmas-convert-XXXXXX");
@@ -262,6 +292,6 @@ static int remove_dir(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(llama), cmocka_unit_test(gemma), cmocka_unit_test(qwen35)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(llama), cmocka_unit_test(gemma), cmocka_unit_test(qwen35), cmocka_unit_test(biases)};
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
