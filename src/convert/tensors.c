@@ -122,7 +122,7 @@ static rmas_status add(rm_conversion *c, const char *prefix, rm_tensor_role role
     for (int k = 0; k < (has_bias(&c->cfg, role) ? 2 : 1); k++) {
         if (!names(c, prefix, role, il, suffix[k], hf, gguf)) continue;
         const rm_tensor *t = rm_weights_find(c->w, hf);
-        if (!t || (role == RM_T_HEAD && c->cfg.tied)) continue;
+        if (!t) continue;
         rm_job *j = rm_convert_job(c, gguf, t);
         if (!j) return rm_convert_nomem(c);
         RM_TRY(change(c, role, k == 1, j));
@@ -157,16 +157,29 @@ static rmas_status add_rope_factors(rm_conversion *c) {
     return RMAS_OK;
 }
 
+/* A tied model may be stored under the name of either end; where both are there and differ, both count (as in binding). */
+static rmas_status add_ends(rm_conversion *c, const char *prefix) {
+    char name[2][256], gguf[128];
+    names(c, prefix, RM_T_HEAD, 0, ".weight", name[1], gguf);
+    names(c, prefix, RM_T_EMBED, 0, ".weight", name[0], gguf);
+    const rm_tensor *embed = rm_weights_find(c->w, name[0]), *head = rm_weights_find(c->w, name[1]);
+    bool one = c->cfg.tied && head && (!embed || rm_tensor_same(embed, head));
+    if (!embed && !one) return rm_fail(c->err, RMAS_E_FORMAT, "%s: no tensor '%s'", c->path, name[0]);
+    if (!rm_convert_job(c, gguf, embed ? embed : head)) return rm_convert_nomem(c);
+    if (!one) RM_TRY(add(c, prefix, RM_T_HEAD, 0));
+    return add(c, prefix, RM_T_OUT_NORM, 0);
+}
+
 rmas_status rm_convert_tensors(rm_conversion *c) {
     static const char *const prefixes[] = {"model.", "model.language_model.", "language_model.model.", ""};
     const char *prefix = NULL;
     char name[256];
     for (size_t i = 0; i < RM_COUNT(prefixes) && !prefix; i++) {
-        snprintf(name, sizeof name, "%sembed_tokens.weight", prefixes[i]);
+        snprintf(name, sizeof name, "%snorm.weight", prefixes[i]);
         if (rm_weights_find(c->w, name)) prefix = prefixes[i];
     }
-    if (!prefix) return rm_fail(c->err, RMAS_E_FORMAT, "%s: no tensor 'model.embed_tokens.weight'", c->path);
-    for (int role = 0; role < RM_T_LAYER; role++) RM_TRY(add(c, prefix, (rm_tensor_role)role, 0));
+    if (!prefix) return rm_fail(c->err, RMAS_E_FORMAT, "%s: no tensor 'model.norm.weight'", c->path);
+    RM_TRY(add_ends(c, prefix));
     RM_TRY(add_rope_factors(c));
     for (int il = 0; il < c->cfg.n_layer; il++)
         for (int role = RM_T_LAYER; role < RM_T_COUNT; role++) RM_TRY(add(c, prefix, (rm_tensor_role)role, il));

@@ -187,31 +187,36 @@ static rmas_status apply_rope_freqs(const binder *b) {
 }
 
 /* What stands before the names of the text model: re-saves and wrappers differ. */
-static const char *find_prefix(const rm_weights *w, const char *embed) {
+static const char *find_prefix(const rm_weights *w, const char *norm) {
     static const char *const prefix[] = {"model.", "model.language_model.", "language_model.model.", ""};
     for (size_t i = 0; i < RM_COUNT(prefix); i++) {
         char name[256];
-        snprintf(name, sizeof name, "%s%s.weight", prefix[i], embed);
+        snprintf(name, sizeof name, "%s%s.weight", prefix[i], norm);
         if (rm_weights_find(w, name)) return prefix[i];
     }
     return prefix[0];
 }
 
+static const rm_tensor *present(const binder *b, rm_tensor_role role) {
+    char name[256];
+    return full_name(b, role, 0, ".weight", name) ? rm_weights_find(b->m->weights, name) : NULL;
+}
+
+/* A tied model may be stored under the name of either end. Where both are there the head counts, as in the reference, whatever the
+ * configuration says; a mere copy of the embedding is not kept twice. */
 static rmas_status bind_ends(const binder *b) {
     rm_model *m = b->m;
     rm_config *c = &m->cfg;
-    char name[256];
-    if (b->gguf && full_name(b, RM_T_EMBED, 0, ".weight", name)) { /* the number of rows is not always in the metadata */
-        const rm_tensor *t = rm_weights_find(m->weights, name);
-        if (t && t->n_dim == 2 && t->dim[0] > 0 && t->dim[0] <= INT32_MAX / 8) c->n_vocab = (int)t->dim[0];
-    }
-    RM_TRY(find(b, RM_T_EMBED, 0, ".weight", c->n_vocab, c->d_model, &m->embed));
+    const rm_tensor *embed = present(b, RM_T_EMBED), *head = present(b, RM_T_HEAD);
+    if (b->gguf && embed && embed->n_dim == 2 && embed->dim[0] > 0 && embed->dim[0] <= INT32_MAX / 8)
+        c->n_vocab = (int)embed->dim[0]; /* the number of rows is not always in the metadata */
+    rm_tensor_role first = c->tied && !embed && head ? RM_T_HEAD : RM_T_EMBED;
+    RM_TRY(find(b, first, 0, ".weight", c->n_vocab, c->d_model, &m->embed));
     RM_TRY(norm(b, RM_T_OUT_NORM, 0, c->d_model, &m->out_norm));
-    bool has_head = full_name(b, RM_T_HEAD, 0, ".weight", name) && rm_weights_find(m->weights, name);
-    c->tied = b->gguf ? !has_head : c->tied || !has_head;
+    c->tied = !head || (c->tied && rm_tensor_same(head, m->embed));
     if (!c->tied) m->n_bytes += m->embed->n_bytes;
-    const part head[] = {{c->tied ? RM_T_EMBED : RM_T_HEAD, c->n_vocab}};
-    return linear(b, 0, head, 1, c->d_model, false, &m->head);
+    const part last[] = {{c->tied ? first : RM_T_HEAD, c->n_vocab}};
+    return linear(b, 0, last, 1, c->d_model, false, &m->head);
 }
 
 /* GGUF does not say in its metadata which projections have biases: a layer that has one tells it. */
@@ -229,7 +234,7 @@ rmas_status rm_model_bind(rm_model *m, rmas_error *err) {
         m->cfg.o_bias |= has_bias(&b, RM_T_O);
         m->cfg.mlp_bias |= has_bias(&b, RM_T_DOWN);
     } else
-        b.prefix = find_prefix(m->weights, rm_family_tensor(m->family, RM_T_EMBED, false));
+        b.prefix = find_prefix(m->weights, rm_family_tensor(m->family, RM_T_OUT_NORM, false));
     RM_TRY(bind_ends(&b));
     RM_TRY(apply_rope_freqs(&b));
     m->layer = rm_calloc((size_t)m->cfg.n_layer, sizeof *m->layer);

@@ -34,6 +34,11 @@ int64_t rm_tensor_count(const rm_tensor *t) {
     return n;
 }
 
+bool rm_tensor_same(const rm_tensor *a, const rm_tensor *b) {
+    return a->dtype == b->dtype && a->n_dim == b->n_dim && !memcmp(a->dim, b->dim, (size_t)a->n_dim * sizeof *a->dim) && a->n_bytes == b->n_bytes &&
+           !memcmp(a->data, b->data, a->n_bytes);
+}
+
 /* ---- single values -------------------------------------------------------------------------------------------------- */
 
 static uint32_t float_bits(float f) {

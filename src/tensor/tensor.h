@@ -17,5 +17,6 @@ typedef struct {
 
 /* Product of the dimensions (checked by the readers to fit). */
 int64_t rm_tensor_count(const rm_tensor *t);
+bool rm_tensor_same(const rm_tensor *a, const rm_tensor *b); /* of one type and shape, with the same bytes */
 
 #endif

@@ -215,6 +215,68 @@ static void test_binding_errors(void **state) {
     rm_free(file);
 }
 
+static void logits_of(rm_exec *e, const char *path, bool tied, float *out) {
+    const int32_t tokens[3] = {5, 9, 31};
+    rm_model *m;
+    rm_batch *b;
+    rm_seq *s;
+    OK(rm_model_open(&m, e, path, RM_EXACT, err));
+    assert_int_equal(rm_model_config(m)->tied, tied);
+    OK(rm_batch_new(&b, m, err));
+    OK(rm_seq_new(&s, m, err));
+    const rm_feed feed = {.seq = s, .n = 3, .tokens = tokens, .want_logits = true};
+    OK(rm_batch_forward(b, &feed, 1, err));
+    memcpy(out, rm_batch_logits(b, 0), (size_t)rm_model_config(m)->n_vocab * sizeof *out);
+    rm_batch_free(b);
+    rm_seq_free(s);
+    rm_model_close(m);
+}
+
+/* A tied model with a copy of its embedding as the head, with the head alone, and with a head that is another matrix. */
+static void test_ends_of_tied_model(void **state) {
+    (void)state;
+    enum { COPY, ALONE, OTHER, N_KIND };
+    char path[512], *dir = temp_dir(), *file = rm_path_join(dir, "model.safetensors"), *text;
+    size_t n_text;
+    float want[64], got[64];
+    rm_weights *w;
+    rm_exec *e;
+    OK(rm_exec_new(&e, 1, NULL, err));
+    snprintf(path, sizeof path, "%s/models/qwen3/config.json", RMAS_FIXTURES);
+    OK(rm_file_read(&text, &n_text, path, 1 << 20, err));
+    put_file(dir, "config.json", text, n_text);
+    rm_free(text);
+    snprintf(path, sizeof path, "%s/models/qwen3", RMAS_FIXTURES);
+    logits_of(e, path, true, want);
+    OK(rm_weights_open(&w, path, err));
+    int n = rm_weights_count(w);
+    rm_tensor *t = rm_calloc((size_t)n + 1, sizeof *t);
+    const rm_tensor *embed = rm_weights_find(w, "model.embed_tokens.weight");
+    int n_vocab = (int)embed->dim[0];
+    float *twice = floats((size_t)rm_tensor_count(embed));
+    memcpy(twice, embed->data, embed->n_bytes);
+    for (int64_t i = 0; i < rm_tensor_count(embed); i++) twice[i] *= 2;
+    for (int kind = 0; kind < N_KIND; kind++) {
+        int k = 0;
+        for (int i = 0; i < n; i++)
+            if (kind != ALONE || rm_weights_at(w, i) != embed) t[k++] = *rm_weights_at(w, i);
+        t[k] = *embed;
+        t[k].name = "lm_head.weight";
+        if (kind == OTHER) t[k].data = twice;
+        OK(rm_safetensors_write(file, t, k + 1, err));
+        logits_of(e, dir, kind != OTHER, got);
+        for (int i = 0; i < n_vocab; i++) assert_true(got[i] == (kind == OTHER ? 2 : 1) * want[i]);
+    }
+    rm_free(twice);
+    rm_free(t);
+    rm_weights_close(w);
+    rm_exec_free(e);
+    remove_file(dir, "model.safetensors");
+    remove_file(dir, "config.json");
+    rmdir(dir);
+    rm_free(file);
+}
+
 /* Every allocation of opening fails in turn. */
 static void test_open_without_memory(void **state) {
     (void)state;
@@ -238,8 +300,13 @@ static void test_open_without_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_parity),        cmocka_unit_test(test_gguf),           cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_config_errors), cmocka_unit_test(test_binding_errors), cmocka_unit_test(test_open_without_memory),
+        cmocka_unit_test(test_parity),
+        cmocka_unit_test(test_gguf),
+        cmocka_unit_test(test_sizes),
+        cmocka_unit_test(test_config_errors),
+        cmocka_unit_test(test_binding_errors),
+        cmocka_unit_test(test_open_without_memory),
+        cmocka_unit_test(test_ends_of_tied_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
