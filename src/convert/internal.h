@@ -39,9 +39,6 @@ json_t *rm_convert_json(const rm_conversion *c, const char *file); /* FILE of th
 /* A new job for src with its shape and a copy of the name; NULL when out of memory. */
 rm_job *rm_convert_job(rm_conversion *c, const char *name, const rm_tensor *src);
 
-/* A rotary base: of the layers of `kind` in rope_parameters, or for all, or the older spelling. */
-double rm_convert_rope_base(const rm_conversion *c, const char *kind, const char *old_key, double fallback);
-
 /* Each adds its part for a Hugging Face folder. */
 rmas_status rm_convert_tensors(rm_conversion *c);
 rmas_status rm_convert_metadata(rm_conversion *c);

@@ -21,24 +21,13 @@ static void u32(writer *w, const char *name, int v) { rm_gguf_put_u32(&w->c->met
 static void f32(writer *w, const char *name, double v) { rm_gguf_put_f32(&w->c->meta, key(w, name), (float)v); }
 static void text(rm_conversion *c, const char *k, const char *v) { rm_gguf_put_str(&c->meta, k, v, strlen(v)); }
 
-double rm_convert_rope_base(const rm_conversion *c, const char *kind, const char *old_key, double fallback) {
-    json_t *p = json_object_get(c->text, "rope_parameters"), *own = json_is_object(p) ? json_object_get(p, kind) : NULL;
-    json_t *v = json_object_get(json_is_object(own) ? own : p, "rope_theta");
-    if (!json_is_number(v)) v = json_object_get(c->text, old_key);
-    return json_is_number(v) ? json_number_value(v) : fallback;
-}
-
 static void put_rope(writer *w) {
-    const rm_conversion *c = w->c;
-    const rm_rope *r = &c->cfg.rope[RM_LAYER_FULL];
-    double theta = rm_convert_rope_base(c, "full_attention", "rope_theta", c->family->rope_theta);
-    f32(w, "rope.freq_base", theta);
-    /* Linear scaling divides all frequencies by one number, which the table shows at its first entry: 1 / factor. */
-    int last = r->n_rot / 2 - 1;
-    float factor = 1 / r->inv_freq[0], at_end = 1.0f / powf((float)theta, (float)(2 * last) / (float)r->n_rot) / r->inv_freq[last];
-    if (fabsf(factor - 1) > 1e-6f && fabsf(at_end / factor - 1) < 1e-5f) {
-        rm_gguf_put_str(&w->c->meta, key(w, "rope.scaling.type"), "linear", 6);
-        f32(w, "rope.scaling.factor", roundf(factor * 4096) / 4096);
+    const rm_rope *r = &w->c->cfg.rope[RM_LAYER_FULL];
+    const rm_rope_spec *p = &r->spec;
+    f32(w, "rope.freq_base", p->theta);
+    if (p->scaling == RM_ROPE_LINEAR) { /* llama3 is a tensor */
+        text(w->c, key(w, "rope.scaling.type"), "linear");
+        f32(w, "rope.scaling.factor", p->factor);
     }
     if (strcmp(w->arch, "qwen2") != 0 && strcmp(w->arch, "qwen3") != 0 && strcmp(w->arch, "gemma3") != 0) u32(w, "rope.dimension_count", r->n_rot);
 }
@@ -59,7 +48,9 @@ static rmas_status put_gemma3(writer *w) {
         if (cfg->layer[i] != ((i + 1) % 6 == 0 ? RM_LAYER_FULL : RM_LAYER_SLIDING))
             return rm_fail(w->c->err, RMAS_E_UNSUPPORTED, "%s: GGUF cannot say which layers slide unless every sixth is full (layer %d)", w->c->path,
                            i);
-    f32(w, "rope.freq_base_swa", rm_convert_rope_base(w->c, "sliding_attention", "rope_local_base_freq", 1e4));
+    if (cfg->rope[RM_LAYER_FULL].spec.scaling == RM_ROPE_LLAMA3 || cfg->rope[RM_LAYER_SLIDING].spec.scaling != RM_ROPE_PLAIN)
+        return rm_fail(w->c->err, RMAS_E_UNSUPPORTED, "%s: in GGUF no layers of %s have llama3 scaling, and sliding ones none", w->c->path, w->arch);
+    f32(w, "rope.freq_base_swa", cfg->rope[RM_LAYER_SLIDING].spec.theta);
     u32(w, "attention.sliding_window", cfg->window);
     if (cfg->logit_softcap > 0) f32(w, "final_logit_softcapping", (double)cfg->logit_softcap);
     return RMAS_OK;

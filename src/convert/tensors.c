@@ -134,18 +134,10 @@ static rmas_status add(rm_conversion *c, const char *prefix, rm_tensor_role role
 static rmas_status add_rope_factors(rm_conversion *c) {
     const rm_rope *r = &c->cfg.rope[RM_LAYER_FULL];
     int n = r->n_rot / 2;
-    double theta = rm_convert_rope_base(c, "full_attention", "rope_theta", c->family->rope_theta);
+    if (r->spec.scaling != RM_ROPE_LLAMA3) return RMAS_OK;
     float *f = rm_array((size_t)n, sizeof *f);
     if (!f) return rm_convert_nomem(c);
-    bool one_factor = true;
-    for (int j = 0; j < n; j++) {
-        f[j] = 1.0f / powf((float)theta, (float)(2 * j) / (float)r->n_rot) / r->inv_freq[j];
-        if (fabsf(f[j] / f[0] - 1) > 1e-6f) one_factor = false;
-    }
-    if (one_factor) { /* linear scaling or none: metadata */
-        rm_free(f);
-        return RMAS_OK;
-    }
+    for (int j = 0; j < n; j++) f[j] = 1.0f / powf((float)r->spec.theta, (float)(2 * j) / (float)r->n_rot) / r->inv_freq[j];
     rm_job *j = rm_convert_job(c, "rope_freqs.weight", NULL);
     if (!j) {
         rm_free(f);

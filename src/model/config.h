@@ -13,9 +13,20 @@
 typedef enum { RM_LAYER_FULL, RM_LAYER_SLIDING, RM_LAYER_LINEAR, RM_LAYER_KINDS } rm_layer_kind; /* linear: gated delta rule */
 typedef enum { RM_ACT_SILU, RM_ACT_GELU_TANH } rm_act;
 
+typedef enum { RM_ROPE_PLAIN, RM_ROPE_LINEAR, RM_ROPE_LLAMA3 } rm_rope_scaling;
+
+/* What the file says about a rotary table. */
+typedef struct {
+    rm_rope_scaling scaling;
+    double theta, part; /* the base; part of a head that is rotated */
+    double factor, original; /* scaling: by how much, and the length that the model was first trained for */
+    double low, high; /* llama3 */
+} rm_rope_spec;
+
 typedef struct {
     int n_rot; /* elements of a head that are rotated, the first ones; 0: this kind of layer has no table */
     float *inv_freq; /* [n_rot / 2], scaling included; owned */
+    rm_rope_spec spec;
 } rm_rope;
 
 typedef struct {

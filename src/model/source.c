@@ -7,6 +7,8 @@
 
 #include "util/mem.h"
 
+#define PI 3.14159265358979323846
+
 static json_t *get(const rm_source *s, const char *key) {
     if (!key || !s->root) return NULL;
     json_t *v = json_object_get(s->text, key);
@@ -78,21 +80,17 @@ rmas_status rm_source_bool(const rm_source *s, const char *key, bool fallback, b
 
 /* ---- rotary tables --------------------------------------------------------------------------------------------------- */
 
-typedef struct {
-    double theta, part, factor, low, high, original;
-    enum { ROPE_PLAIN, ROPE_LINEAR, ROPE_LLAMA3 } scaling;
-} rope_spec;
-
 static json_t *field(const json_t *o, const char *key) {
     json_t *v = json_is_object(o) ? json_object_get(o, key) : NULL;
     return json_is_null(v) ? NULL : v;
 }
 
-static rmas_status scaling_of(const rm_source *s, const char *type, size_t n, rope_spec *r, rmas_error *err) {
+static rmas_status scaling_of(const rm_source *s, const char *type, size_t n, rm_rope_spec *r, rmas_error *err) {
     static const struct {
         const char *name;
-        int scaling;
-    } known[] = {{"default", ROPE_PLAIN}, {"mrope", ROPE_PLAIN}, {"none", ROPE_PLAIN}, {"linear", ROPE_LINEAR}, {"llama3", ROPE_LLAMA3}};
+        rm_rope_scaling scaling;
+    } known[] = {
+        {"default", RM_ROPE_PLAIN}, {"mrope", RM_ROPE_PLAIN}, {"none", RM_ROPE_PLAIN}, {"linear", RM_ROPE_LINEAR}, {"llama3", RM_ROPE_LLAMA3}};
     for (size_t i = 0; i < RM_COUNT(known); i++)
         if (strlen(known[i].name) == n && memcmp(known[i].name, type, n) == 0) {
             r->scaling = known[i].scaling;
@@ -103,7 +101,7 @@ static rmas_status scaling_of(const rm_source *s, const char *type, size_t n, ro
 }
 
 /* The object o (rope_parameters, one of its parts, or rope_scaling) into r. */
-static rmas_status spec_json(const rm_source *s, const json_t *o, rope_spec *r, rmas_error *err) {
+static rmas_status spec_json(const rm_source *s, const json_t *o, rm_rope_spec *r, rmas_error *err) {
     const json_t *type = field(o, "rope_type");
     if (!type) type = field(o, "type");
     if (type && !json_is_string(type)) return rm_fail(err, RMAS_E_FORMAT, "%s: rope_type is not a string", s->path);
@@ -114,10 +112,10 @@ static rmas_status spec_json(const rm_source *s, const json_t *o, rope_spec *r, 
         bool needed;
     } f[] = {{"rope_theta", &r->theta, false},
              {"partial_rotary_factor", &r->part, false},
-             {"factor", &r->factor, r->scaling != ROPE_PLAIN},
-             {"low_freq_factor", &r->low, r->scaling == ROPE_LLAMA3},
-             {"high_freq_factor", &r->high, r->scaling == ROPE_LLAMA3},
-             {"original_max_position_embeddings", &r->original, r->scaling == ROPE_LLAMA3}};
+             {"factor", &r->factor, r->scaling != RM_ROPE_PLAIN},
+             {"low_freq_factor", &r->low, r->scaling == RM_ROPE_LLAMA3},
+             {"high_freq_factor", &r->high, r->scaling == RM_ROPE_LLAMA3},
+             {"original_max_position_embeddings", &r->original, false}};
     for (size_t i = 0; i < RM_COUNT(f); i++) {
         const json_t *v = field(o, f[i].key);
         if (v)
@@ -130,73 +128,90 @@ static rmas_status spec_json(const rm_source *s, const json_t *o, rope_spec *r, 
 
 static bool by_kind(const json_t *rp) { return json_is_object(field(rp, "full_attention")) || json_is_object(field(rp, "sliding_attention")); }
 
-static rmas_status make_table(const rm_source *s, const rm_config *c, const rope_spec *r, int n_rot, rm_rope *out, rmas_error *err) {
+static rmas_status check_spec(const rm_source *s, const rm_rope_spec *r, rmas_error *err) {
     if (!(r->theta > 0 && r->theta <= 1e30)) return rm_fail(err, RMAS_E_FORMAT, "%s: rope base %g, expected a positive number", s->path, r->theta);
-    if (r->scaling != ROPE_PLAIN && !(r->factor > 0 && r->factor <= 1e9))
+    if (r->scaling == RM_ROPE_PLAIN) return RMAS_OK;
+    if (!(r->factor > 0 && r->factor <= 1e9))
         return rm_fail(err, RMAS_E_FORMAT, "%s: rope scaling factor %g, expected a positive number", s->path, r->factor);
-    if (r->scaling == ROPE_LLAMA3 && !(r->low > 0 && r->high > r->low && r->high <= 1e9 && r->original > 0 && r->original <= 1e12))
+    bool length = r->original > 0 && r->original <= 1e12;
+    if (r->scaling == RM_ROPE_LLAMA3 && !(r->low > 0 && r->high > r->low && r->high <= 1e9 && length))
         return rm_fail(err, RMAS_E_FORMAT, "%s: rope scaling needs 0 < low_freq_factor < high_freq_factor and a positive original length", s->path);
+    return RMAS_OK;
+}
+
+static float llama3_freq(const rm_rope_spec *r, float f) {
+    float wave = (float)(2 * PI) / f, original = (float)r->original, low = (float)r->low, high = (float)r->high, factor = (float)r->factor;
+    if (wave > original / low) return f / factor;
+    if (wave < original / high) return f;
+    float mix = (original / wave - low) / (high - low);
+    return (1 - mix) * f / factor + mix * f;
+}
+
+static rmas_status make_table(const rm_source *s, const rm_config *c, const rm_rope_spec *r, int n_rot, rm_rope *out, rmas_error *err) {
+    RM_TRY(check_spec(s, r, err));
     if (n_rot < 2 || n_rot > c->d_head || n_rot % 2)
         return rm_fail(err, RMAS_E_FORMAT, "%s: %d of %d elements of a head are rotated, expected an even number from 2 on", s->path, n_rot,
                        c->d_head);
     float *f = rm_array((size_t)n_rot / 2, sizeof *f);
     if (!f) return rm_fail(err, RMAS_E_NOMEM, "out of memory for rotary tables");
-    float factor = (float)r->factor;
     for (int j = 0; j < n_rot / 2; j++) {
         f[j] = 1.0f / powf((float)r->theta, (float)(2 * j) / (float)n_rot);
-        if (r->scaling == ROPE_LINEAR) f[j] /= factor;
-        if (r->scaling != ROPE_LLAMA3) continue;
-        float wave = (float)(2 * 3.14159265358979323846) / f[j], original = (float)r->original, low = (float)r->low, high = (float)r->high;
-        if (wave > original / low)
-            f[j] /= factor;
-        else if (wave >= original / high) {
-            float mix = (original / wave - low) / (high - low);
-            f[j] = (1 - mix) * f[j] / factor + mix * f[j];
-        }
+        if (r->scaling == RM_ROPE_LINEAR) f[j] /= (float)r->factor;
+        if (r->scaling == RM_ROPE_LLAMA3) f[j] = llama3_freq(r, f[j]);
     }
     rm_free(out->inv_freq);
-    *out = (rm_rope){n_rot, f};
+    *out = (rm_rope){n_rot, f, *r};
     return RMAS_OK;
 }
 
-static rmas_status spec_gguf(const rm_source *s, const char *theta_key, bool scaled, rope_spec *r, rmas_error *err) {
+static rmas_status spec_gguf(const rm_source *s, const char *theta_key, bool scaled, rm_rope_spec *r, rmas_error *err) {
     char k[160];
     rm_span type;
     float v;
     RM_TRY(rm_source_float(s, NULL, theta_key, 0, 1e30, r->theta, &v, err));
-    r->theta = v;
+    r->theta = (double)v;
     if (!scaled || !gguf_key(s, "rope.scaling.type", k) || !rm_gguf_str(s->gguf, k, &type)) return RMAS_OK;
     RM_TRY(scaling_of(s, type.s, type.n, r, err));
     RM_TRY(rm_source_float(s, NULL, "rope.scaling.factor", 0, 1e9, 1, &v, err));
-    r->factor = v;
+    r->factor = (double)v;
     return RMAS_OK;
 }
 
-static rmas_status rope_dims(const rm_source *s, const rm_config *c, double part, int *n_rot, rmas_error *err) {
+/* All of a head where the family has no part: the reference does not look at the factor there. */
+static rmas_status rope_dims(const rm_source *s, const rm_config *c, double part, bool whole, int *n_rot, rmas_error *err) {
     if (!(part > 0 && part <= 1)) return rm_fail(err, RMAS_E_FORMAT, "%s: partial_rotary_factor %g, expected 0 to 1", s->path, part);
-    return rm_source_int(s, NULL, "rope.dimension_count", 2, c->d_head, (int)(c->d_head * part), n_rot, err);
+    return rm_source_int(s, NULL, "rope.dimension_count", 2, c->d_head, whole ? c->d_head : (int)(c->d_head * part), n_rot, err);
+}
+
+static rm_rope_spec spec_default(const rm_config *c, double theta, double part) {
+    return (rm_rope_spec){.theta = theta, .part = part > 0 ? part : 1, .factor = 1, .original = c->n_ctx_train};
 }
 
 /* Table of the layers of a kind; the kinds share one unless a family asks for rm_source_sliding_rope. */
 rmas_status rm_source_rope(const rm_source *s, rm_config *c, double theta, double part, rmas_error *err) {
-    rope_spec r = {.theta = theta, .part = part > 0 ? part : 1, .factor = 1};
+    rm_rope_spec r = spec_default(c, theta, part);
     int n_rot;
     if (s->gguf)
         RM_TRY(spec_gguf(s, "rope.freq_base", true, &r, err));
     else {
-        const json_t *rp = get(s, "rope_parameters"), *top[2] = {get(s, "rope_theta"), get(s, "partial_rotary_factor")};
+        const json_t *rp = get(s, "rope_parameters"), *old = get(s, "rope_scaling"),
+                     *top[2] = {get(s, "rope_theta"), get(s, "partial_rotary_factor")};
         if (top[0]) RM_TRY(number(s, "rope_theta", top[0], &r.theta, err));
         if (top[1]) RM_TRY(number(s, "partial_rotary_factor", top[1], &r.part, err));
-        RM_TRY(spec_json(s, by_kind(rp) ? field(rp, "full_attention") : rp ? rp : get(s, "rope_scaling"), &r, err));
+        if (by_kind(rp)) RM_TRY(spec_json(s, field(rp, "full_attention"), &r, err));
+        if (json_object_size(old)) /* in place of the newer spelling, where both are there */
+            RM_TRY(spec_json(s, old, &r, err));
+        else if (!by_kind(rp))
+            RM_TRY(spec_json(s, rp, &r, err));
     }
-    RM_TRY(rope_dims(s, c, r.part, &n_rot, err));
+    RM_TRY(rope_dims(s, c, r.part, !(part > 0), &n_rot, err));
     RM_TRY(make_table(s, c, &r, n_rot, &c->rope[RM_LAYER_FULL], err));
     return make_table(s, c, &r, n_rot, &c->rope[RM_LAYER_SLIDING], err);
 }
 
 rmas_status rm_source_sliding_rope(const rm_source *s, rm_config *c, const char *theta_key, const char *gguf_theta_key, double theta,
                                    rmas_error *err) {
-    rope_spec r = {.theta = theta, .part = 1, .factor = 1};
+    rm_rope_spec r = spec_default(c, theta, 0);
     int n_rot;
     if (s->gguf)
         RM_TRY(spec_gguf(s, gguf_theta_key, false, &r, err));
@@ -205,6 +220,6 @@ rmas_status rm_source_sliding_rope(const rm_source *s, rm_config *c, const char 
         if (old) RM_TRY(number(s, theta_key, old, &r.theta, err));
         if (by_kind(rp)) RM_TRY(spec_json(s, field(rp, "sliding_attention"), &r, err));
     }
-    RM_TRY(rope_dims(s, c, r.part, &n_rot, err));
+    RM_TRY(rope_dims(s, c, r.part, true, &n_rot, err));
     return make_table(s, c, &r, n_rot, &c->rope[RM_LAYER_SLIDING], err);
 }

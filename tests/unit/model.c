@@ -174,6 +174,38 @@ static void test_config_errors(void **state) {
     rmdir(dir);
 }
 
+/* Two spellings that mean the same rotary table. */
+static void same_rope(const char *one, const char *other) {
+    char *dir = temp_dir();
+    rm_config c[2];
+    OK(read_text(dir, one, &c[0], err));
+    OK(read_text(dir, other, &c[1], err));
+    for (int k = 0; k < 2; k++) {
+        const rm_rope *a = &c[0].rope[k], *b = &c[1].rope[k];
+        assert_int_equal(a->n_rot, b->n_rot);
+        if (memcmp(a->inv_freq, b->inv_freq, (size_t)a->n_rot / 2 * sizeof *a->inv_freq)) fail_msg("not the frequencies of %s: %s", one, other);
+    }
+    for (int k = 0; k < 2; k++) rm_config_free(&c[k]);
+    remove_file(dir, "config.json");
+    rmdir(dir);
+}
+
+#define ROPE_BASE "{" BASE ",\"head_dim\":16,\"max_position_embeddings\":512,"
+#define LLAMA3 "\"rope_type\":\"llama3\",\"factor\":8,\"low_freq_factor\":1,\"high_freq_factor\":4"
+
+static void test_rope_spellings(void **state) {
+    (void)state;
+    /* the length of the training is that of the context where no other is given */
+    same_rope(ROPE_BASE "\"rope_scaling\":{" LLAMA3 ",\"original_max_position_embeddings\":512}}", ROPE_BASE "\"rope_scaling\":{" LLAMA3 "}}");
+    /* families that rotate all of a head do so whatever partial_rotary_factor says */
+    same_rope(ROPE_BASE "\"rope_theta\":500}", ROPE_BASE "\"rope_theta\":500,\"partial_rotary_factor\":0.5}");
+    /* rope_scaling stands in place of rope_parameters, its base included */
+    same_rope(ROPE_BASE "\"rope_theta\":10000,\"rope_scaling\":{\"type\":\"linear\",\"factor\":4}}",
+              ROPE_BASE "\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":500},\"rope_scaling\":{\"type\":\"linear\",\"factor\":4}}");
+    same_rope(ROPE_BASE "\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":500}}",
+              ROPE_BASE "\"rope_parameters\":{\"rope_theta\":500},\"rope_scaling\":null}");
+}
+
 /* The weights of a fixture with one change. */
 static void test_binding_errors(void **state) {
     (void)state;
@@ -307,6 +339,7 @@ int main(void) {
         cmocka_unit_test(test_binding_errors),
         cmocka_unit_test(test_open_without_memory),
         cmocka_unit_test(test_ends_of_tied_model),
+        cmocka_unit_test(test_rope_spellings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
