@@ -21,15 +21,24 @@ static void u32(writer *w, const char *name, int v) { rm_gguf_put_u32(&w->c->met
 static void f32(writer *w, const char *name, double v) { rm_gguf_put_f32(&w->c->meta, key(w, name), (float)v); }
 static void text(rm_conversion *c, const char *k, const char *v) { rm_gguf_put_str(&c->meta, k, v, strlen(v)); }
 
-static void put_rope(writer *w) {
+static rmas_status put_rope(writer *w) {
     const rm_rope *r = &w->c->cfg.rope[RM_LAYER_FULL];
     const rm_rope_spec *p = &r->spec;
     f32(w, "rope.freq_base", p->theta);
-    if (p->scaling == RM_ROPE_LINEAR) { /* llama3 is a tensor */
-        text(w->c, key(w, "rope.scaling.type"), "linear");
+    if (p->scaling == RM_ROPE_LINEAR || p->scaling == RM_ROPE_YARN) { /* llama3 is a tensor */
+        text(w->c, key(w, "rope.scaling.type"), p->scaling == RM_ROPE_YARN ? "yarn" : "linear");
         f32(w, "rope.scaling.factor", p->factor);
     }
+    if (p->scaling == RM_ROPE_YARN) {
+        if (p->untruncated) return rm_fail(w->c->err, RMAS_E_UNSUPPORTED, "%s: yarn with truncate false cannot be said in GGUF", w->c->path);
+        double beside = (double)r->scale / rm_rope_yarn_scale(p->factor, 1); /* the usual one goes without saying */
+        u32(w, "rope.scaling.original_context_length", (int)p->original);
+        f32(w, "rope.scaling.yarn_beta_fast", p->beta_fast);
+        f32(w, "rope.scaling.yarn_beta_slow", p->beta_slow);
+        if (fabs(beside - 1) > 1e-6) f32(w, "rope.scaling.attn_factor", beside);
+    }
     if (strcmp(w->arch, "qwen2") != 0 && strcmp(w->arch, "qwen3") != 0 && strcmp(w->arch, "gemma3") != 0) u32(w, "rope.dimension_count", r->n_rot);
+    return RMAS_OK;
 }
 
 /* llama.cpp leaves out the rotation of every fourth layer. */
@@ -101,7 +110,7 @@ rmas_status rm_convert_metadata(rm_conversion *c) {
     u32(&w, "attention.value_length", cfg->d_head);
     f32(&w, "attention.layer_norm_rms_epsilon", (double)cfg->norm_eps);
     u32(&w, "vocab_size", cfg->n_vocab);
-    put_rope(&w);
+    RM_TRY(put_rope(&w));
     if (!strcmp(w.arch, "gemma3")) return put_gemma3(&w);
     if (!strcmp(w.arch, "qwen35")) return put_qwen35(&w);
     if (!strcmp(w.arch, "smollm3")) RM_TRY(check_smollm3(&w));

@@ -13,7 +13,7 @@
 typedef enum { RM_LAYER_FULL, RM_LAYER_SLIDING, RM_LAYER_LINEAR, RM_LAYER_KINDS } rm_layer_kind; /* linear: gated delta rule */
 typedef enum { RM_ACT_SILU, RM_ACT_GELU_TANH } rm_act;
 
-typedef enum { RM_ROPE_PLAIN, RM_ROPE_LINEAR, RM_ROPE_LLAMA3 } rm_rope_scaling;
+typedef enum { RM_ROPE_PLAIN, RM_ROPE_LINEAR, RM_ROPE_LLAMA3, RM_ROPE_YARN } rm_rope_scaling;
 
 /* What the file says about a rotary table. */
 typedef struct {
@@ -21,11 +21,14 @@ typedef struct {
     double theta, part; /* the base; part of a head that is rotated */
     double factor, original; /* scaling: by how much, and the length that the model was first trained for */
     double low, high; /* llama3 */
+    double beta_fast, beta_slow, attention, mscale, mscale_all; /* yarn; attention 0: by the others */
+    bool untruncated; /* yarn: the ramp's ends are not rounded to whole frequencies */
 } rm_rope_spec;
 
 typedef struct {
     int n_rot; /* elements of a head that are rotated, the first ones; 0: this kind of layer has no table */
     float *inv_freq; /* [n_rot / 2], scaling included; owned */
+    float scale; /* factor on cosines and sines: 1, but for yarn */
     rm_rope_spec spec;
 } rm_rope;
 

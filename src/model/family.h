@@ -35,6 +35,9 @@ rmas_status rm_source_rope(const rm_source *s, rm_config *c, double theta, doubl
 rmas_status rm_source_sliding_rope(const rm_source *s, rm_config *c, const char *theta_key, const char *gguf_theta_key, double theta,
                                    rmas_error *err);
 
+/* The factor on cosines and sines that goes with a yarn scaling by `factor`; m: weight of the logarithm, usually 1. */
+double rm_rope_yarn_scale(double factor, double m);
+
 /* ---- families ------------------------------------------------------------------------------------------------------- */
 
 /* What a tensor is for. Those from RM_T_LAYER on exist once per layer. */

@@ -16,8 +16,8 @@ static void table_rows(void *ctx, int from, int to) {
         float *cs = j->cs + (size_t)r * (size_t)(2 * half);
         for (int i = 0; i < half; i++) {
             float angle = (float)j->pos[r] * j->r->inv_freq[i]; /* rounded to float, as the reference does */
-            cs[i] = cosf(angle);
-            cs[half + i] = sinf(angle);
+            cs[i] = cosf(angle) * j->r->scale;
+            cs[half + i] = sinf(angle) * j->r->scale;
         }
     }
 }

@@ -89,14 +89,14 @@ static rmas_status scaling_of(const rm_source *s, const char *type, size_t n, rm
     static const struct {
         const char *name;
         rm_rope_scaling scaling;
-    } known[] = {
-        {"default", RM_ROPE_PLAIN}, {"mrope", RM_ROPE_PLAIN}, {"none", RM_ROPE_PLAIN}, {"linear", RM_ROPE_LINEAR}, {"llama3", RM_ROPE_LLAMA3}};
+    } known[] = {{"default", RM_ROPE_PLAIN}, {"mrope", RM_ROPE_PLAIN},   {"none", RM_ROPE_PLAIN},
+                 {"linear", RM_ROPE_LINEAR}, {"llama3", RM_ROPE_LLAMA3}, {"yarn", RM_ROPE_YARN}};
     for (size_t i = 0; i < RM_COUNT(known); i++)
         if (strlen(known[i].name) == n && memcmp(known[i].name, type, n) == 0) {
             r->scaling = known[i].scaling;
             return RMAS_OK;
         }
-    return rm_fail(err, RMAS_E_UNSUPPORTED, "%s: rope scaling \"%.*s\" is not supported (default, linear, llama3 are)", s->path,
+    return rm_fail(err, RMAS_E_UNSUPPORTED, "%s: rope scaling \"%.*s\" is not supported (default, linear, llama3, yarn are)", s->path,
                    (int)(n > 40 ? 40 : n), type);
 }
 
@@ -115,7 +115,12 @@ static rmas_status spec_json(const rm_source *s, const json_t *o, rm_rope_spec *
              {"factor", &r->factor, r->scaling != RM_ROPE_PLAIN},
              {"low_freq_factor", &r->low, r->scaling == RM_ROPE_LLAMA3},
              {"high_freq_factor", &r->high, r->scaling == RM_ROPE_LLAMA3},
-             {"original_max_position_embeddings", &r->original, false}};
+             {"original_max_position_embeddings", &r->original, false},
+             {"beta_fast", &r->beta_fast, false},
+             {"beta_slow", &r->beta_slow, false},
+             {"attention_factor", &r->attention, false},
+             {"mscale", &r->mscale, false},
+             {"mscale_all_dim", &r->mscale_all, false}};
     for (size_t i = 0; i < RM_COUNT(f); i++) {
         const json_t *v = field(o, f[i].key);
         if (v)
@@ -123,6 +128,7 @@ static rmas_status spec_json(const rm_source *s, const json_t *o, rm_rope_spec *
         else if (f[i].needed)
             return rm_fail(err, RMAS_E_FORMAT, "%s: rope scaling needs %s", s->path, f[i].key);
     }
+    r->untruncated = json_is_false(field(o, "truncate"));
     return RMAS_OK;
 }
 
@@ -136,6 +142,12 @@ static rmas_status check_spec(const rm_source *s, const rm_rope_spec *r, rmas_er
     bool length = r->original > 0 && r->original <= 1e12;
     if (r->scaling == RM_ROPE_LLAMA3 && !(r->low > 0 && r->high > r->low && r->high <= 1e9 && length))
         return rm_fail(err, RMAS_E_FORMAT, "%s: rope scaling needs 0 < low_freq_factor < high_freq_factor and a positive original length", s->path);
+    if (r->scaling == RM_ROPE_YARN && !(r->theta > 1 && r->beta_slow > 0 && r->beta_fast > 0 && r->beta_slow <= 1e9 && r->beta_fast <= 1e9 && length))
+        return rm_fail(err, RMAS_E_FORMAT, "%s: yarn needs a rope base over 1, positive beta_slow and beta_fast and a positive original length",
+                       s->path);
+    if (r->scaling == RM_ROPE_YARN && !(r->attention >= 0 && r->attention <= 1e9 && fabs(r->mscale) <= 1e9 && fabs(r->mscale_all) <= 1e9))
+        return rm_fail(err, RMAS_E_FORMAT, "%s: yarn: attention_factor %g, mscale %g, mscale_all_dim %g are out of range", s->path, r->attention,
+                       r->mscale, r->mscale_all);
     return RMAS_OK;
 }
 
@@ -145,6 +157,32 @@ static float llama3_freq(const rm_rope_spec *r, float f) {
     if (wave < original / high) return f;
     float mix = (original / wave - low) / (high - low);
     return (1 - mix) * f / factor + mix * f;
+}
+
+/* The frequency (a place in the table, not whole) that turns n times within the original length. */
+static double yarn_place(const rm_rope_spec *r, int n_rot, double n) { return n_rot * log(r->original / (n * 2 * PI)) / (2 * log(r->theta)); }
+
+/* Slow frequencies are divided by the factor, fast ones are not, and between two places it goes from one to the other. */
+static void yarn_table(const rm_rope_spec *r, int n_rot, float *f) {
+    double low = yarn_place(r, n_rot, r->beta_fast), high = yarn_place(r, n_rot, r->beta_slow);
+    if (!r->untruncated) low = floor(low), high = ceil(high);
+    low = low > 0 ? low : 0;
+    high = high < n_rot - 1 ? high : n_rot - 1;
+    if (low == high) high += 0.001;
+    for (int j = 0; j < n_rot / 2; j++) {
+        float mix = ((float)j - (float)low) / (float)(high - low);
+        mix = mix < 0 ? 0 : mix > 1 ? 1 : mix;
+        f[j] = f[j] / (float)r->factor * mix + f[j] * (1 - mix);
+    }
+}
+
+double rm_rope_yarn_scale(double factor, double m) { return factor > 1 ? 0.1 * m * log(factor) + 1 : 1; }
+
+static double table_scale(const rm_rope_spec *r) {
+    if (r->scaling != RM_ROPE_YARN) return 1;
+    if (r->attention > 0) return r->attention;
+    bool both = r->mscale != 0 && r->mscale_all != 0;
+    return both ? rm_rope_yarn_scale(r->factor, r->mscale) / rm_rope_yarn_scale(r->factor, r->mscale_all) : rm_rope_yarn_scale(r->factor, 1);
 }
 
 static rmas_status make_table(const rm_source *s, const rm_config *c, const rm_rope_spec *r, int n_rot, rm_rope *out, rmas_error *err) {
@@ -159,8 +197,9 @@ static rmas_status make_table(const rm_source *s, const rm_config *c, const rm_r
         if (r->scaling == RM_ROPE_LINEAR) f[j] /= (float)r->factor;
         if (r->scaling == RM_ROPE_LLAMA3) f[j] = llama3_freq(r, f[j]);
     }
+    if (r->scaling == RM_ROPE_YARN) yarn_table(r, n_rot, f);
     rm_free(out->inv_freq);
-    *out = (rm_rope){n_rot, f, *r};
+    *out = (rm_rope){n_rot, f, (float)table_scale(r), *r};
     return RMAS_OK;
 }
 
@@ -172,8 +211,19 @@ static rmas_status spec_gguf(const rm_source *s, const char *theta_key, bool sca
     r->theta = (double)v;
     if (!scaled || !gguf_key(s, "rope.scaling.type", k) || !rm_gguf_str(s->gguf, k, &type)) return RMAS_OK;
     RM_TRY(scaling_of(s, type.s, type.n, r, err));
-    RM_TRY(rm_source_float(s, NULL, "rope.scaling.factor", 0, 1e9, 1, &v, err));
-    r->factor = (double)v;
+    const struct {
+        const char *key;
+        double *v;
+    } f[] = {{"rope.scaling.factor", &r->factor},
+             {"rope.scaling.original_context_length", &r->original},
+             {"rope.scaling.yarn_beta_fast", &r->beta_fast},
+             {"rope.scaling.yarn_beta_slow", &r->beta_slow},
+             {"rope.scaling.attn_factor", &r->attention}};
+    for (size_t i = 0; i < RM_COUNT(f); i++) {
+        RM_TRY(rm_source_float(s, NULL, f[i].key, 0, 1e12, *f[i].v, &v, err));
+        *f[i].v = (double)v;
+    }
+    if (r->attention > 0) r->attention *= rm_rope_yarn_scale(r->factor, 1); /* there it stands beside the usual one */
     return RMAS_OK;
 }
 
@@ -184,7 +234,7 @@ static rmas_status rope_dims(const rm_source *s, const rm_config *c, double part
 }
 
 static rm_rope_spec spec_default(const rm_config *c, double theta, double part) {
-    return (rm_rope_spec){.theta = theta, .part = part > 0 ? part : 1, .factor = 1, .original = c->n_ctx_train};
+    return (rm_rope_spec){.theta = theta, .part = part > 0 ? part : 1, .factor = 1, .original = c->n_ctx_train, .beta_fast = 32, .beta_slow = 1};
 }
 
 /* Table of the layers of a kind; the kinds share one unless a family asks for rm_source_sliding_rope. */

@@ -167,6 +167,12 @@ static const struct {
      "\"full_attention_interval\": 4,"
      "\"rope_parameters\": {\"rope_type\": \"default\", \"rope_theta\": 10000000.0, \"partial_rotary_factor\": 0.25, \"mrope_section\": [2, 1, 1]}}",
      make_qwen35},
+    {"llama with yarn",
+     "{\"model_type\": \"llama\", \"hidden_size\": 64, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
+     "\"intermediate_size\": 96, \"vocab_size\": 272, \"rms_norm_eps\": 1e-5, \"max_position_embeddings\": 512, \"tie_word_embeddings\": true,"
+     "\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 8.0, \"original_max_position_embeddings\": 64, \"attention_factor\": 1.4, "
+     "\"beta_fast\": 4.0}}",
+     make_llama},
     {"llama with biases",
      "{\"model_type\": \"llama\", \"hidden_size\": 64, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
      "\"intermediate_size\": 96, \"vocab_size\": 272, \"rms_norm_eps\": 1e-5, \"max_position_embeddings\": 512, \"tie_word_embeddings\": true, "
@@ -274,8 +280,12 @@ static void qwen35(void **state) {
 
 static void biases(void **state) {
     (void)state;
-    convert_one(3);
     convert_one(4);
+    convert_one(5);
+}
+static void yarn(void **state) {
+    (void)state;
+    convert_one(3);
 }
 
 static int make_dir(void **state) {
@@ -292,6 +302,7 @@ static int remove_dir(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(llama), cmocka_unit_test(gemma), cmocka_unit_test(qwen35), cmocka_unit_test(biases)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(llama), cmocka_unit_test(gemma), cmocka_unit_test(qwen35), cmocka_unit_test(biases),
+                                       cmocka_unit_test(yarn)};
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }

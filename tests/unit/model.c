@@ -135,7 +135,11 @@ static void test_config_errors(void **state) {
         {"{" BASE ",\"rope_theta\":0}", "rope"},
         {"{" BASE ",\"rope_theta\":-1e4}", "rope"},
         {"{" BASE ",\"rope_theta\":\"big\"}", "rope_theta"},
-        {"{" BASE ",\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":2}}", "yarn"},
+        {"{" BASE ",\"rope_scaling\":{\"rope_type\":\"longrope\",\"factor\":2}}", "longrope"},
+        {"{" BASE ",\"rope_scaling\":{\"rope_type\":\"yarn\"}}", "factor"},
+        {"{" BASE ",\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":2,\"beta_slow\":0}}", "beta_slow"},
+        {"{" BASE ",\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":2,\"attention_factor\":-1}}", "attention_factor"},
+        {"{" BASE ",\"rope_scaling\":{\"rope_type\":\"yarn\",\"factor\":2},\"rope_theta\":1}", "base"},
         {"{" BASE ",\"rope_scaling\":{\"rope_type\":\"linear\"}}", "factor"},
         {"{" BASE ",\"rope_scaling\":{\"rope_type\":\"linear\",\"factor\":0}}", "factor"},
         {"{" BASE ",\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":2}}", "low_freq_factor"},
@@ -204,6 +208,35 @@ static void test_rope_spellings(void **state) {
               ROPE_BASE "\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":500},\"rope_scaling\":{\"type\":\"linear\",\"factor\":4}}");
     same_rope(ROPE_BASE "\"rope_parameters\":{\"rope_type\":\"default\",\"rope_theta\":500}}",
               ROPE_BASE "\"rope_parameters\":{\"rope_theta\":500},\"rope_scaling\":null}");
+}
+
+/* Values of the reference, for heads of 16, base 10000, factor 4 and an original length of 4096. */
+static void test_yarn(void **state) {
+    (void)state;
+    static const struct {
+        const char *more;
+        float inv_freq[8], scale;
+    } want[] = {
+        {"", {1.0f, 0.31622776f, 0.1f, 0.025693506f, 0.0062499996f, 0.0013834966f, 0.00025000001f, 7.9056947e-05f}, 1.138629436111989f},
+        {"\"beta_fast\":8,\"beta_slow\":0.5,\"mscale\":0.7,\"mscale_all_dim\":0.5,",
+         {1.0f, 0.31622776f, 0.1f, 0.031622779f, 0.0081249997f, 0.0019764237f, 0.00043750001f, 7.9056947e-05f},
+         1.0259286501478284f},
+        {"\"truncate\":false,\"attention_factor\":1.3,",
+         {1.0f, 0.31622776f, 0.1f, 0.02861361f, 0.006556971f, 0.0012856319f, 0.00025000001f, 7.9056947e-05f},
+         1.3f},
+    };
+    char *dir = temp_dir(), text[512];
+    rm_config c;
+    for (size_t i = 0; i < RM_COUNT(want); i++) {
+        snprintf(text, sizeof text, ROPE_BASE "\"rope_scaling\":{%s\"rope_type\":\"yarn\",\"factor\":4,\"original_max_position_embeddings\":4096}}",
+                 want[i].more);
+        OK(read_text(dir, text, &c, err));
+        for (int j = 0; j < 8; j++) assert_true(fabsf(c.rope[0].inv_freq[j] / want[i].inv_freq[j] - 1) < 1e-6f);
+        assert_true(fabsf(c.rope[0].scale / want[i].scale - 1) < 1e-6f);
+        rm_config_free(&c);
+    }
+    remove_file(dir, "config.json");
+    rmdir(dir);
 }
 
 /* The weights of a fixture with one change. */
@@ -340,6 +373,7 @@ int main(void) {
         cmocka_unit_test(test_open_without_memory),
         cmocka_unit_test(test_ends_of_tied_model),
         cmocka_unit_test(test_rope_spellings),
+        cmocka_unit_test(test_yarn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
