@@ -113,7 +113,7 @@ rmas_status rm_plan_window_by_flag(rm_config *c, const rm_source *s, rmas_error 
     int first;
     RM_TRY(rm_source_bool(s, "use_sliding_window", false, &use, err));
     if (!use) return RMAS_OK;
-    RM_TRY(rm_source_int(s, "sliding_window", NULL, 0, INT32_MAX, 4096, &c->window, err));
+    RM_TRY(rm_source_window(s, 4096, &c->window, err));
     RM_TRY(rm_source_int(s, "max_window_layers", NULL, 0, INT32_MAX, 28, &first, err));
     for (int i = first; c->window && i < c->n_layer; i++) c->layer[i] = RM_LAYER_SLIDING;
     return RMAS_OK;

@@ -27,6 +27,8 @@ rmas_status rm_source_float(const rm_source *s, const char *key, const char *ggu
                             rmas_error *err);
 rmas_status rm_source_bool(const rm_source *s, const char *key, bool fallback, bool *out, rmas_error *err); /* config.json only */
 bool rm_source_has(const rm_source *s, const char *key); /* config.json: present and not null */
+/* sliding_window of config.json; 0 (none) where it is named null, as against missing. */
+rmas_status rm_source_window(const rm_source *s, int fallback, int *out, rmas_error *err);
 
 /* One rotary table for all layers: rope_parameters, or rope_theta and rope_scaling, or GGUF's rope.*; theta and part where they are absent. */
 rmas_status rm_source_rope(const rm_source *s, rm_config *c, double theta, double part, rmas_error *err);

@@ -2,8 +2,7 @@
 #include "model/family.h"
 
 static rmas_status plan(rm_config *c, const rm_source *s, rmas_error *err) {
-    bool named_null = json_is_null(json_object_get(s->text, "sliding_window"));
-    RM_TRY(rm_source_int(s, "sliding_window", NULL, 0, INT32_MAX, named_null ? 0 : 4096, &c->window, err));
+    RM_TRY(rm_source_window(s, 4096, &c->window, err));
     for (int i = 0; c->window && i < c->n_layer; i++) c->layer[i] = RM_LAYER_SLIDING;
     return RMAS_OK;
 }

@@ -21,12 +21,23 @@ static rmas_status plan_rotation(rm_config *c, const rm_source *s, rmas_error *e
     return RMAS_OK;
 }
 
+/* Layers that do not rotate slide if use_sliding_window is true. */
+static rmas_status plan_window(rm_config *c, const rm_source *s, rmas_error *err) {
+    bool use;
+    RM_TRY(rm_source_bool(s, "use_sliding_window", false, &use, err));
+    RM_TRY(rm_source_window(s, 0, &c->window, err));
+    for (int i = 0; use && c->window && i < c->n_layer; i++)
+        if (c->unrotated[i]) c->layer[i] = RM_LAYER_SLIDING;
+    return RMAS_OK;
+}
+
 static rmas_status plan(rm_config *c, const rm_source *s, rmas_error *err) {
     c->rope_adjacent = rm_source_is_gguf(s); /* the converter permutes the rows of q and k */
     RM_TRY(rm_source_bool(s, "attention_bias", false, &c->qkv_bias, err));
     c->o_bias = c->qkv_bias;
     RM_TRY(rm_source_bool(s, "mlp_bias", false, &c->mlp_bias, err));
-    return plan_rotation(c, s, err);
+    RM_TRY(plan_rotation(c, s, err));
+    return plan_window(c, s, err);
 }
 
 const rm_family rm_family_smollm3 = {

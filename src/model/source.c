@@ -78,6 +78,11 @@ rmas_status rm_source_bool(const rm_source *s, const char *key, bool fallback, b
     return RMAS_OK;
 }
 
+rmas_status rm_source_window(const rm_source *s, int fallback, int *out, rmas_error *err) {
+    bool named_null = json_is_null(json_object_get(s->text, "sliding_window"));
+    return rm_source_int(s, "sliding_window", NULL, 0, INT32_MAX, named_null ? 0 : fallback, out, err);
+}
+
 /* ---- rotary tables --------------------------------------------------------------------------------------------------- */
 
 static json_t *field(const json_t *o, const char *key) {

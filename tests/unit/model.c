@@ -239,6 +239,39 @@ static void test_yarn(void **state) {
     rmdir(dir);
 }
 
+static void test_windows(void **state) {
+    (void)state;
+    static const struct {
+        const char *text;
+        int window;
+        bool slides[2];
+    } want[] = {
+        {"{" BASE ",\"model_type\":\"qwen2\",\"use_sliding_window\":true,\"max_window_layers\":1,\"sliding_window\":6}", 6, {false, true}},
+        {"{" BASE ",\"model_type\":\"qwen2\",\"use_sliding_window\":true,\"max_window_layers\":1}", 4096, {false, true}},
+        {"{" BASE ",\"model_type\":\"qwen2\",\"use_sliding_window\":true,\"max_window_layers\":1,\"sliding_window\":null}", 0, {false, false}},
+        {"{" BASE ",\"model_type\":\"mistral\",\"num_key_value_heads\":1,\"sliding_window\":null}", 0, {false, false}},
+        {"{" BASE ",\"model_type\":\"smollm3\",\"num_key_value_heads\":1,\"sliding_window\":6}", 0, {false, false}},
+        {"{" BASE ",\"model_type\":\"smollm3\",\"num_key_value_heads\":1,\"use_sliding_window\":true,\"sliding_window\":6,\"no_rope_layers\":[1,0]}",
+         6,
+         {false, true}},
+        {"{" BASE ",\"model_type\":\"smollm3\",\"num_key_value_heads\":1,\"use_sliding_window\":true,\"no_rope_layers\":[1,0]}", 0, {false, false}},
+        {"{" BASE
+         ",\"model_type\":\"smollm3\",\"num_key_value_heads\":1,\"sliding_window\":6,\"layer_types\":[\"sliding_attention\",\"full_attention\"]}",
+         6,
+         {true, false}},
+    };
+    char *dir = temp_dir();
+    rm_config c;
+    for (size_t i = 0; i < RM_COUNT(want); i++) {
+        OK(read_text(dir, want[i].text, &c, err));
+        assert_int_equal(c.window, want[i].window);
+        for (int k = 0; k < 2; k++) assert_int_equal(c.layer[k] == RM_LAYER_SLIDING, want[i].slides[k]);
+        rm_config_free(&c);
+    }
+    remove_file(dir, "config.json");
+    rmdir(dir);
+}
+
 /* The weights of a fixture with one change. */
 static void test_binding_errors(void **state) {
     (void)state;
@@ -374,6 +407,7 @@ int main(void) {
         cmocka_unit_test(test_ends_of_tied_model),
         cmocka_unit_test(test_rope_spellings),
         cmocka_unit_test(test_yarn),
+        cmocka_unit_test(test_windows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
