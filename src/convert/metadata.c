@@ -53,14 +53,14 @@ static rmas_status check_smollm3(writer *w) {
 
 static rmas_status put_gemma3(writer *w) {
     const rm_config *cfg = &w->c->cfg;
-    for (int i = 0; i < cfg->n_layer; i++)
+    for (int i = 0; cfg->window && i < cfg->n_layer; i++)
         if (cfg->layer[i] != ((i + 1) % 6 == 0 ? RM_LAYER_FULL : RM_LAYER_SLIDING))
             return rm_fail(w->c->err, RMAS_E_UNSUPPORTED, "%s: GGUF cannot say which layers slide unless every sixth is full (layer %d)", w->c->path,
                            i);
     if (cfg->rope[RM_LAYER_FULL].spec.scaling == RM_ROPE_LLAMA3 || cfg->rope[RM_LAYER_SLIDING].spec.scaling != RM_ROPE_PLAIN)
         return rm_fail(w->c->err, RMAS_E_UNSUPPORTED, "%s: in GGUF no layers of %s have llama3 scaling, and sliding ones none", w->c->path, w->arch);
     f32(w, "rope.freq_base_swa", cfg->rope[RM_LAYER_SLIDING].spec.theta);
-    u32(w, "attention.sliding_window", cfg->window);
+    if (cfg->window) u32(w, "attention.sliding_window", cfg->window); /* without one all layers are full */
     if (cfg->logit_softcap > 0) f32(w, "final_logit_softcapping", (double)cfg->logit_softcap);
     return RMAS_OK;
 }

@@ -73,8 +73,8 @@ static rmas_status change(const rm_conversion *c, rm_tensor_role role, bool bias
     const rm_config *cfg = &c->cfg;
     if (j->src->n_dim < 1) return rm_fail(c->err, RMAS_E_SHAPE, "%s: tensor '%s' is a scalar", c->path, j->src->name);
     if (is_norm(role) && cfg->norm_one_plus) j->add = 1;
-    /* GGUF has no query_pre_attn_scalar: a scale other than d_head^-0.5 goes into the norm of the queries */
-    float usual = 1 / sqrtf((float)cfg->d_head);
+    /* GGUF has no query_pre_attn_scalar: a scale other than the one that is understood goes into the norm of the queries */
+    float usual = 1 / sqrtf((float)(c->family == &rm_family_gemma3 ? rm_gemma3_gguf_scalar(cfg) : cfg->d_head));
     if (role == RM_T_Q_NORM && fabsf(cfg->attn_scale / usual - 1) > 1e-6f) j->scale = cfg->attn_scale / usual;
     const char *arch = c->family->arch ? c->family->arch : "llama";
     if ((!strcmp(arch, "llama") || !strcmp(arch, "smollm3")) && (role == RM_T_Q || role == RM_T_K)) {

@@ -101,6 +101,7 @@ const char *rm_family_tensor(const rm_family *f, rm_tensor_role role, bool gguf)
 rmas_status rm_config_from(rm_config *c, const rm_family **family, const rm_source *s, rmas_error *err);
 rmas_status rm_config_from_json(rm_config *c, const rm_family **family, const char *path, rmas_error *err);
 rmas_status rm_config_from_gguf(rm_config *c, const rm_family **family, const rm_gguf *g, const char *path, rmas_error *err);
+int rm_gemma3_gguf_scalar(const rm_config *c); /* the query_pre_attn_scalar that a GGUF file of these sizes means */
 /* Layers i >= max_window_layers slide if use_sliding_window is true (qwen2, qwen3). */
 rmas_status rm_plan_window_by_flag(rm_config *c, const rm_source *s, rmas_error *err);
 

@@ -155,6 +155,7 @@ static void test_config_errors(void **state) {
         {"{" BASE ",\"model_type\":\"gemma3_text\",\"num_key_value_heads\":1,\"sliding_window_pattern\":0}", "sliding_window_pattern"},
         {"{" BASE ",\"model_type\":\"gemma3_text\",\"num_key_value_heads\":1,\"query_pre_attn_scalar\":0}", "query_pre_attn_scalar"},
         {"{" BASE ",\"model_type\":\"gemma3_text\",\"num_key_value_heads\":1,\"attn_logit_softcapping\":50}", "attn_logit_softcapping"},
+        {"{" BASE ",\"model_type\":\"gemma3_text\",\"num_key_value_heads\":1,\"use_bidirectional_attention\":true}", "use_bidirectional_attention"},
         {"{" BASE ",\"model_type\":\"qwen3_5\",\"num_key_value_heads\":1,\"linear_num_key_heads\":3}", "evenly"},
         {"{" BASE ",\"model_type\":\"qwen3_5\",\"num_key_value_heads\":1,\"linear_conv_kernel_dim\":1000}", "linear_conv_kernel_dim"},
         {"{" BASE ",\"model_type\":\"qwen3_5\",\"num_key_value_heads\":1,\"linear_key_head_dim\":0}", "linear_key_head_dim"},
