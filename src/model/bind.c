@@ -55,8 +55,9 @@ static rmas_status find(const binder *b, rm_tensor_role role, int il, const char
     if (!t) return rm_fail(b->err, RMAS_E_FORMAT, "%s: tensor %s is missing, which a %s of these sizes has", m->path, name, m->cfg.model_type);
     int64_t want[2] = {rows, cols}, flat[3] = {0};
     int n_want = rows ? 2 : 1, n = 0;
-    for (int i = 0; i < t->n_dim; i++) /* [C, 1, taps] counts as [C, taps] */
-        if (t->dim[i] != 1 || (t->n_dim <= n_want)) flat[n < 2 ? n : 2] = t->dim[i], n++;
+    bool flatten = t->n_dim > n_want && (!rows || role == RM_T_DELTA_CONV); /* [C, 1, taps] counts as [C, taps] */
+    for (int i = 0; i < t->n_dim; i++)
+        if (t->dim[i] != 1 || !flatten) flat[n < 2 ? n : 2] = t->dim[i], n++;
     if (n != n_want || memcmp(flat, want + 2 - n_want, (size_t)n_want * sizeof *want)) {
         shape_text(t->dim, t->n_dim, found);
         shape_text(want + 2 - n_want, n_want, expected);

@@ -235,7 +235,8 @@ static rmas_status spec_gguf(const rm_source *s, const char *theta_key, bool sca
 /* All of a head where the family has no part: the reference does not look at the factor there. */
 static rmas_status rope_dims(const rm_source *s, const rm_config *c, double part, bool whole, int *n_rot, rmas_error *err) {
     if (!(part > 0 && part <= 1)) return rm_fail(err, RMAS_E_FORMAT, "%s: partial_rotary_factor %g, expected 0 to 1", s->path, part);
-    return rm_source_int(s, NULL, "rope.dimension_count", 2, c->d_head, whole ? c->d_head : (int)(c->d_head * part), n_rot, err);
+    *n_rot = whole ? c->d_head : (int)(c->d_head * part);
+    return s->gguf ? rm_source_int(s, NULL, "rope.dimension_count", 2, c->d_head, *n_rot, n_rot, err) : RMAS_OK;
 }
 
 static rm_rope_spec spec_default(const rm_config *c, double theta, double part) {

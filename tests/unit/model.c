@@ -127,6 +127,7 @@ static void test_config_errors(void **state) {
         {"{" BASE ",\"num_attention_heads\":16}", "head_dim"},
         {"{" BASE ",\"head_dim\":5}", "even"},
         {"{" BASE ",\"head_dim\":-2}", "head_dim"},
+        {"{" BASE ",\"model_type\":\"qwen3_5\",\"num_key_value_heads\":1,\"head_dim\":4}", "1 of 4 elements of a head"},
         {"{" BASE ",\"num_attention_heads\":16384,\"num_key_value_heads\":1,\"head_dim\":4096}", "elements"},
         {"{" BASE ",\"vocab_size\":-1}", "vocab_size"},
         {"{" BASE ",\"vocab_size\":4294967297}", "vocab_size"},
@@ -289,13 +290,15 @@ static void test_binding_errors(void **state) {
     rm_exec *e;
     OK(rm_exec_new(&e, 1, NULL, err));
     rm_tensor *t = rm_calloc((size_t)n, sizeof *t);
-    for (int change = 0; change < 3 * n; change++) { /* missing, misshapen, of integers */
-        int i = change / 3, kind = change % 3, k = 0;
+    for (int change = 0; change < 4 * n; change++) { /* missing, misshapen, of integers, with one more dimension */
+        int i = change / 4, kind = change % 4, k = 0;
+        if (kind == 3 && rm_weights_at(w, i)->n_dim < 2) continue;
         for (int x = 0; x < n; x++) {
             t[k] = *rm_weights_at(w, x);
             if (x == i && kind == 0) continue;
             if (x == i && kind == 1) t[k].n_bytes -= rm_tensor_count(&t[k]) / t[k].dim[0] * 4, t[k].dim[0]--;
             if (x == i && kind == 2) t[k].dtype = RM_I32;
+            if (x == i && kind == 3) t[k].n_dim = 3, t[k].dim[2] = t[k].dim[1], t[k].dim[1] = 1;
             k++;
         }
         OK(rm_safetensors_write(file, t, k, err));
@@ -303,6 +306,7 @@ static void test_binding_errors(void **state) {
         rmas_error why = {0};
         if (rm_model_open(&m, e, dir, RM_EXACT, &why) == RMAS_OK) fail_msg("%s: change %d is accepted", rm_weights_at(w, i)->name, kind);
         if (!strstr(why.msg, rm_weights_at(w, i)->name)) fail_msg("%s is not in the message: %s", rm_weights_at(w, i)->name, why.msg);
+        if (!strstr(why.msg, dir)) fail_msg("the message does not name the file: %s", why.msg);
         assert_null(m);
     }
     rm_free(t);
