@@ -53,17 +53,19 @@ static rmas_status missing(maker *m, const char *names) {
 /* Text of a field; numbers become text, a list of one text that text. *out NULL if it is not there and not required. */
 static rmas_status text_field(maker *m, const char *names, bool required, char **out) {
     json_t *v = field(m, names);
-    char num[40];
+    rm_strbuf b = {0};
     *out = NULL;
     if (!v) return required ? missing(m, names) : RMAS_OK;
     if (json_is_array(v) && json_array_size(v) == 1) v = json_array_get(v, 0);
     if (json_is_integer(v))
-        snprintf(num, sizeof num, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
+        rm_strbuf_printf(&b, "%" JSON_INTEGER_FORMAT, json_integer_value(v));
     else if (json_is_real(v))
-        snprintf(num, sizeof num, "%.17g", json_real_value(v));
-    else if (!json_is_string(v))
+        rm_strbuf_double(&b, json_real_value(v));
+    else if (json_is_string(v))
+        rm_strbuf_puts(&b, json_string_value(v));
+    else
         return bad(m, names, "expected a text");
-    *out = rm_strdup(json_is_string(v) ? json_string_value(v) : num);
+    *out = rm_strbuf_take(&b);
     return *out ? RMAS_OK : no_memory(m);
 }
 

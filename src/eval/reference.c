@@ -87,19 +87,6 @@ static char letter_of_text(const rm_grader *g, rm_sv t, char fallback) {
 
 /* ---- normal forms of math500 ------------------------------------------------------------------------------------------ */
 
-/* Python's repr of a finite double. */
-static void python_repr(double v, char out[40]) {
-    char tmp[40];
-    int p = 0;
-    do snprintf(tmp, sizeof tmp, "%.*e", p, v);
-    while (strtod(tmp, NULL) != v && ++p < 17);
-    int exponent = atoi(strchr(tmp, 'e') + 1);
-    if (exponent >= 16 || exponent < -4)
-        snprintf(out, 40, "%.*e", p, v);
-    else
-        snprintf(out, 40, "%.*f", p - exponent > 1 ? p - exponent : 1, v);
-}
-
 static void ascii_integer(rm_strbuf *out, rm_sv digits) {
     for (size_t i = 0, len; i < digits.n; i += len) {
         unsigned c = rm_sv_cp(digits, i, &len);
@@ -109,8 +96,8 @@ static void ascii_integer(rm_strbuf *out, rm_sv digits) {
 
 enum { MAX_INT_DIGITS = 4300 }; /* Python refuses to read longer integers */
 
-/* The quotient of two integers as Python prints it. False where the reference raises. */
-static bool quotient(rm_sv a, rm_sv b, char out[40], bool *zero) {
+/* Appends the quotient of two integers as Python prints it. False where the reference raises. */
+static bool quotient(rm_sv a, rm_sv b, rm_strbuf *out, bool *zero) {
     rm_strbuf x = {0}, y = {0};
     ascii_integer(&x, a);
     ascii_integer(&y, b);
@@ -128,7 +115,7 @@ static bool quotient(rm_sv a, rm_sv b, char out[40], bool *zero) {
             mpfr_set_q(f, q, MPFR_RNDN);
             double v = mpfr_get_d(f, MPFR_RNDN);
             ok = isfinite(v);
-            if (ok) python_repr(v, out);
+            if (ok) rm_strbuf_double(out, v);
         }
         mpq_clear(q);
         mpfr_clear(f);
@@ -153,14 +140,10 @@ static void intpart(const rm_grader *g, rm_sv s, rm_strbuf *out) {
     rm_match m;
     bool raises = false;
     for (rm_sv v = rm_sv_buf(&t); !raises && rm_re_search(g->re[RE_LATEX_FRAC], v, at, &m); at = m.end[0]) {
-        char num[40];
         bool zero = false;
-        raises = !quotient(rm_group(v, &m, 1), rm_group(v, &m, 2), num, &zero);
         rm_strbuf_add(&u, v.s + at, m.start[0] - at);
-        if (zero)
-            rm_strbuf_add(&u, v.s + m.start[0], m.end[0] - m.start[0]);
-        else if (!raises)
-            rm_strbuf_puts(&u, num);
+        raises = !quotient(rm_group(v, &m, 1), rm_group(v, &m, 2), &u, &zero);
+        if (zero) rm_strbuf_add(&u, v.s + m.start[0], m.end[0] - m.start[0]);
     }
     rm_strbuf_add(&u, t.s + at, t.n - at);
     rm_strbuf_free(&t);

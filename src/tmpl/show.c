@@ -1,7 +1,5 @@
 /* Values as text: str, repr, json.dumps. */
 #include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "tmpl/builtin.h"
@@ -10,38 +8,10 @@
 
 enum { SHOW_DOUBLE_STEPS = 256 }; /* it may try 17 lengths: as much work as so many steps */
 
-/* The shortest digits that read back as f, laid out as Python does. */
 static void show_double(double f, rm_strbuf *out) {
     if (isnan(f)) return rm_strbuf_puts(out, "nan");
     if (isinf(f)) return rm_strbuf_puts(out, f < 0 ? "-inf" : "inf");
-    char text[40], digits[20];
-    int n = 0, exponent;
-    for (int p = 0; p < 17; p++) {
-        snprintf(text, sizeof text, "%.*e", p, f);
-        if (strtod(text, NULL) == f) break;
-    }
-    const char *c = text;
-    for (; *c && *c != 'e'; c++)
-        if (*c >= '0' && *c <= '9') digits[n++] = *c;
-    exponent = *c ? atoi(c + 1) : 0;
-    while (n > 1 && digits[n - 1] == '0') n--;
-    if (signbit(f)) rm_strbuf_putc(out, '-');
-    if (exponent < -4 || exponent >= 16) {
-        rm_strbuf_putc(out, digits[0]);
-        if (n > 1) rm_strbuf_putc(out, '.');
-        rm_strbuf_add(out, digits + 1, (size_t)n - 1);
-        rm_strbuf_printf(out, "e%c%02d", exponent < 0 ? '-' : '+', abs(exponent));
-    } else if (exponent < 0) {
-        rm_strbuf_puts(out, "0.");
-        for (int i = -1; i > exponent; i--) rm_strbuf_putc(out, '0');
-        rm_strbuf_add(out, digits, (size_t)n);
-    } else {
-        for (int i = 0; i <= exponent || i < n; i++) {
-            if (i == exponent + 1) rm_strbuf_putc(out, '.');
-            rm_strbuf_putc(out, i < n ? digits[i] : '0');
-        }
-        if (n <= exponent + 1) rm_strbuf_puts(out, ".0");
-    }
+    rm_strbuf_double(out, f);
 }
 
 static void repr_text(const char *s, size_t n, rm_strbuf *out) {

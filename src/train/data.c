@@ -2,8 +2,6 @@
 
 #include <math.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "prompt/prompt.h"
@@ -78,24 +76,6 @@ void rm_rows_close(rm_rows *r) {
     *r = (rm_rows){0};
 }
 
-/* The shortest decimal that reads back as x, as Python prints floats (exponents from 1e16 on and below 1e-4). */
-static void add_real(rm_strbuf *out, double x) {
-    char s[64];
-    for (int digits = 1; digits <= 17; digits++) {
-        snprintf(s, sizeof s, "%.*e", digits - 1, x);
-        if (strtod(s, NULL) == x) break;
-    }
-    char *e = strchr(s, 'e');
-    int exponent = e ? atoi(e + 1) : 0;
-    int digits = e ? (int)(e - s) - (strchr(s, '.') ? 1 : 0) - (x < 0 ? 1 : 0) : 1;
-    if (exponent >= 16 || exponent < -4) {
-        rm_strbuf_puts(out, s);
-        return;
-    }
-    int decimals = digits - 1 - exponent;
-    rm_strbuf_printf(out, "%.*f", decimals < 1 ? 1 : decimals, x);
-}
-
 rmas_status rm_rows_text(const rm_rows *r, size_t row, const char *column, bool strip, rm_strbuf *out, bool *present, rmas_error *err) {
     rm_strbuf_clear(out);
     json_t *v = json_object_get(json_array_get(r->all, row), column);
@@ -109,7 +89,7 @@ rmas_status rm_rows_text(const rm_rows *r, size_t row, const char *column, bool 
     } else if (json_is_integer(v)) {
         rm_strbuf_printf(out, "%lld", (long long)json_integer_value(v));
     } else if (json_is_real(v)) {
-        add_real(out, json_real_value(v));
+        rm_strbuf_double(out, json_real_value(v));
     } else if (json_is_boolean(v)) {
         rm_strbuf_puts(out, json_is_true(v) ? "True" : "False");
     } else {

@@ -2,6 +2,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "util/mem.h"
@@ -51,6 +52,18 @@ void rm_strbuf_printf(rm_strbuf *b, const char *fmt, ...) {
 void rm_strbuf_utf8(rm_strbuf *b, unsigned cp) {
     char tmp[4];
     rm_strbuf_add(b, tmp, (size_t)rm_utf8_encode(cp, tmp));
+}
+
+void rm_strbuf_double(rm_strbuf *b, double v) {
+    char text[40];
+    int p = 0; /* digits behind the first */
+    do snprintf(text, sizeof text, "%.*e", p, v);
+    while (strtod(text, NULL) != v && ++p < 17);
+    int exponent = atoi(strchr(text, 'e') + 1);
+    if (exponent >= 16 || exponent < -4)
+        rm_strbuf_puts(b, text);
+    else
+        rm_strbuf_printf(b, "%.*f", p - exponent > 1 ? p - exponent : 1, v);
 }
 
 void rm_strbuf_clear(rm_strbuf *b) {

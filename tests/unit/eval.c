@@ -165,6 +165,33 @@ static void choosing_rows(void **state) {
     assert_memory_equal(perm, want, sizeof want);
 }
 
+/* A data set whose file holds this text. */
+static rm_dataset *written(const char *name, const char *suffix, const char *text) {
+    char path[64];
+    rm_dataset *ds = NULL;
+    rmas_error err = {0};
+    snprintf(path, sizeof path, "/tmp/rmas-set-%ld%s", (long)time(NULL), suffix);
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    fputs(text, f);
+    fclose(f);
+    rmas_status st = name ? rm_dataset_open(&ds, name, path, NULL, &err) : rm_dataset_questions(&ds, NULL, NULL, 0, path, NULL, &err);
+    remove(path);
+    if (st) fail_msg("%s", err.msg);
+    return ds;
+}
+
+/* Numbers as golds are the text that Python makes of them. */
+static void number_golds(void **state) {
+    (void)state;
+    rm_dataset *ds = written("gsm8k", ".json",
+                             "[{\"question\": \"a\", \"answer\": 0.1}, {\"question\": \"a\", \"answer\": 5.0}, {\"question\": \"a\", \"answer\": -7},"
+                             "{\"question\": \"a\", \"answer\": 1e-5}, {\"question\": \"a\", \"answer\": 1.5e16}]");
+    static const char *const want[] = {"0.1", "5.0", "-7", "1e-05", "1.5e+16"};
+    for (size_t i = 0; i < RM_COUNT(want); i++) assert_string_equal(ds->v[i].gold, want[i]);
+    rm_dataset_close(ds);
+}
+
 static void bad_file(const char *suffix, const char *text, const char *part) {
     char path[64];
     rm_dataset *ds;
@@ -436,7 +463,7 @@ int main(void) {
         cmocka_unit_test(free_forms),        cmocka_unit_test(choices),    cmocka_unit_test(code_sets),          cmocka_unit_test(own_questions),
         cmocka_unit_test(choosing_rows),     cmocka_unit_test(bad_files),  cmocka_unit_test(reference_verdicts), cmocka_unit_test(strict_verdicts),
         cmocka_unit_test(strict_extraction), cmocka_unit_test(retry),      cmocka_unit_test(linear_time),        cmocka_unit_test(no_memory),
-        cmocka_unit_test(programs),          cmocka_unit_test(statistics),
+        cmocka_unit_test(programs),          cmocka_unit_test(statistics), cmocka_unit_test(number_golds),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
