@@ -144,7 +144,7 @@ static rmas_status read_csv(rm_rows *rows, const char *text, size_t n, rmas_erro
     json_t *head = json_array();
     rmas_status st = head ? RMAS_OK : rm_fail(err, RMAS_E_NOMEM, "out of memory");
     rows->unit = "row";
-    size_t at = n >= 3 && memcmp(text, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0, row = 0;
+    size_t at = 0, row = 0;
     while (!st && at < n) {
         json_t *o = json_object();
         bool last = false;
@@ -173,12 +173,14 @@ static rmas_status read_csv(rm_rows *rows, const char *text, size_t n, rmas_erro
 }
 
 static rmas_status read_any(rm_rows *rows, const char *path, bool own, rmas_error *err) {
-    char *text;
+    char *all;
     size_t n;
     rows->path = path;
-    RM_TRY(rm_file_read(&text, &n, path, MAX_FILE, err));
+    RM_TRY(rm_file_read(&all, &n, path, MAX_FILE, err));
     rmas_status st;
-    size_t first = 0;
+    size_t mark = n >= 3 && memcmp(all, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0, first = 0; /* a byte order mark is no text */
+    const char *text = all + mark;
+    n -= mark;
     while (first < n && strchr(" \t\r\n", text[first])) first++;
     if (has_suffix(path, ".csv"))
         st = read_csv(rows, text, n, err);
@@ -192,7 +194,7 @@ static rmas_status read_any(rm_rows *rows, const char *path, bool own, rmas_erro
         st = read_json(rows, text, n, own, err);
     else
         st = read_lines(rows, text, n, own, false, err);
-    rm_free(text);
+    rm_free(all);
     return st;
 }
 

@@ -192,6 +192,26 @@ static void number_golds(void **state) {
     rm_dataset_close(ds);
 }
 
+/* Editors of Windows begin a file with a byte order mark. */
+static void byte_order_marks(void **state) {
+    (void)state;
+    static const struct {
+        const char *name, *suffix, *text;
+    } files[] = {
+        {"gsm8k", ".jsonl", "\xEF\xBB\xBF{\"question\": \"One?\", \"answer\": \"1\"}\r\n"},
+        {"gsm8k", ".json", "\xEF\xBB\xBF[{\"question\": \"One?\", \"answer\": \"1\"}]"},
+        {"gsm8k", ".csv", "\xEF\xBB\xBFquestion,answer\r\nOne?,1\r\n"},
+        {NULL, ".txt", "\xEF\xBB\xBFOne?\r\n"},
+        {NULL, ".list", "\xEF\xBB\xBF{\"question\": \"One?\"}\n"},
+    };
+    for (size_t i = 0; i < RM_COUNT(files); i++) {
+        rm_dataset *ds = written(files[i].name, files[i].suffix, files[i].text);
+        assert_int_equal(ds->n, 1);
+        assert_string_equal(ds->v[0].question, "One?");
+        rm_dataset_close(ds);
+    }
+}
+
 static void bad_file(const char *suffix, const char *text, const char *part) {
     char path[64];
     rm_dataset *ds;
@@ -463,7 +483,7 @@ int main(void) {
         cmocka_unit_test(free_forms),        cmocka_unit_test(choices),    cmocka_unit_test(code_sets),          cmocka_unit_test(own_questions),
         cmocka_unit_test(choosing_rows),     cmocka_unit_test(bad_files),  cmocka_unit_test(reference_verdicts), cmocka_unit_test(strict_verdicts),
         cmocka_unit_test(strict_extraction), cmocka_unit_test(retry),      cmocka_unit_test(linear_time),        cmocka_unit_test(no_memory),
-        cmocka_unit_test(programs),          cmocka_unit_test(statistics), cmocka_unit_test(number_golds),
+        cmocka_unit_test(programs),          cmocka_unit_test(statistics), cmocka_unit_test(number_golds),       cmocka_unit_test(byte_order_marks),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
