@@ -246,18 +246,18 @@ static rmas_status mbppplus(maker *m) {
     RM_TRY(copy_gold(m));
     json_t *tests = field(m, "test_list");
     size_t n_test = json_array_size(tests);
-    RM_TRY(name_in(m, "assertion\\(\\s*+([\\w.]++)\\s*+\\(", it->gold, true, &it->fn_name));
-    RM_TRY(name_in(m, "assert\\s++([\\w.]++)\\s*+\\(", it->gold, true, &it->fn_name));
+    RM_TRY(name_in(m, "assertion\\(\\s*+([A-Za-z_][A-Za-z0-9_]*+)\\s*+\\(", it->gold, true, &it->fn_name));
+    RM_TRY(name_in(m, "assert\\s++([A-Za-z_][A-Za-z0-9_]*+)\\s*+\\(", it->gold, true, &it->fn_name));
     rm_strbuf shown = {0};
     int limit = m->opt->prompt_tests < 0 ? 3 : m->opt->prompt_tests;
     for (size_t i = 0; i < n_test; i++) {
         const char *s = json_string_value(json_array_get(tests, i));
         if (!s) return bad(m, "test_list", "expected a list of texts");
-        RM_TRY(name_in(m, "assert\\s++([\\w.]++)\\s*+\\(", s, false, &it->fn_name));
+        RM_TRY(name_in(m, "assert\\s++([A-Za-z_][A-Za-z0-9_]*+)\\s*+\\(", s, false, &it->fn_name));
         if (i < (size_t)limit) rm_strbuf_printf(&shown, "%s%s", i ? "\n" : "", s);
     }
     RM_TRY(text_field(m, "code", false, &code));
-    rmas_status st = name_in(m, "def\\s++(\\w++)\\s*+\\(", code, false, &it->fn_name);
+    rmas_status st = name_in(m, "(?m)^\\s*def\\s++([A-Za-z_][A-Za-z0-9_]*+)\\s*+\\(", code, false, &it->fn_name);
     rm_free(code);
     if (!st && it->fn_name) it->form = RM_CODE_NAMED;
     const rm_dataset_texts *t = &m->opt->texts;
@@ -331,7 +331,7 @@ static rmas_status livecodebench(maker *m) {
     rm_item *it = m->it;
     char *starter;
     it->form = RM_CODE_PROGRAM;
-    RM_TRY(text_field(m, "question_content|question", true, &it->question));
+    RM_TRY(stripped_field(m, "question_content|question", &it->question));
     json_t *meta = field(m, "metadata");
     json_t *parsed = json_is_string(meta) ? json_loads(json_string_value(meta), 0, NULL) : json_incref(meta);
     const char *name = json_string_value(json_object_get(parsed, "func_name"));

@@ -212,6 +212,28 @@ static void byte_order_marks(void **state) {
     }
 }
 
+/* The function is one whose name stands alone before its bracket; white space around a problem goes. */
+static void code_rows(void **state) {
+    (void)state;
+    static const struct {
+        const char *test, *code, *name;
+    } rows[] = {
+        {"assert math.isclose(half(1), 0.5)", "# def old(x):\\nimport math\\ndef half(x):\\n    return x / 2", "half"},
+        {"assertion(np.array(half(1)), 0.5)\\nassert half(2) == 1", "", "half"},
+        {"assert abs(half(1)) < 1\\nassert half (2) == 1", "", "half"},
+    };
+    for (size_t i = 0; i < RM_COUNT(rows); i++) {
+        char text[500];
+        snprintf(text, sizeof text, "{\"prompt\": \"Half.\", \"test_list\": [], \"test\": \"%s\", \"code\": \"%s\"}\n", rows[i].test, rows[i].code);
+        rm_dataset *ds = written("mbppplus", ".jsonl", text);
+        assert_string_equal(ds->v[0].fn_name, rows[i].name);
+        rm_dataset_close(ds);
+    }
+    rm_dataset *ds = written("livecodebench", ".jsonl", "{\"question_content\": \" Add.\\n\\n\", \"public_test_cases\": [], \"metadata\": \"{}\"}\n");
+    assert_string_equal(ds->v[0].question, "Add.");
+    rm_dataset_close(ds);
+}
+
 static void bad_file(const char *suffix, const char *text, const char *part) {
     char path[64];
     rm_dataset *ds;
@@ -484,6 +506,7 @@ int main(void) {
         cmocka_unit_test(choosing_rows),     cmocka_unit_test(bad_files),  cmocka_unit_test(reference_verdicts), cmocka_unit_test(strict_verdicts),
         cmocka_unit_test(strict_extraction), cmocka_unit_test(retry),      cmocka_unit_test(linear_time),        cmocka_unit_test(no_memory),
         cmocka_unit_test(programs),          cmocka_unit_test(statistics), cmocka_unit_test(number_golds),       cmocka_unit_test(byte_order_marks),
+        cmocka_unit_test(code_rows),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
