@@ -446,42 +446,39 @@ static rm_sv without_label(const rm_grader *g, rm_sv option) {
     return rm_re_match(g->re[RE_OPTION_LABEL], option, 0, &m) ? rm_sv_from(option, m.end[0]) : option;
 }
 
-static int by_text(const void *a, const void *b) { return strcmp(*(const char *const *)a, *(const char *const *)b); }
+/* The words of an option or answer: without its label, white space collapsed, in small letters. */
+static void option_words(const rm_grader *g, rm_sv option, rm_strbuf *out) {
+    rm_strbuf t = {0};
+    rm_sv_collapse(&t, rm_sv_strip(without_label(g, option)));
+    rm_sv_lower(out, rm_sv_buf(&t));
+    out->failed |= t.failed;
+    rm_strbuf_free(&t);
+}
 
 rmas_status rm_medqa_gold(const rm_grader *g, const char *answer, const char *const *option, int n_option, char *reference, char *strict,
                           rmas_error *err) {
-    rm_strbuf words = {0};
+    rm_strbuf words = {0}, b = {0};
     rm_sv ans = rm_sv_of(answer);
     char ref = letter_of_text(g, ans, 0);
-    bool ok = true;
     *strict = 0;
     for (int i = 0; i < n_option && !*strict; i++) {
         rm_sv o = rm_sv_of(option[i]);
         bool same = rm_sv_eq(rm_sv_strip(without_label(g, o)), rm_sv_strip(ans));
         if (same) *strict = (char)('A' + i);
     }
-    if (!ref) {
-        const char **sorted = rm_array((size_t)n_option + 1, sizeof *sorted);
-        if (!sorted) return no_memory(err);
-        lower(g, ans, &words);
-        for (int i = 0; i < n_option; i++) sorted[i] = option[i];
-        qsort(sorted, (size_t)n_option, sizeof *sorted, by_text);
-        rm_sv a = rm_sv_buf(&words);
-        for (int i = 0; i < n_option && !ref; i++) {
-            rm_strbuf b = {0};
-            lower(g, without_label(g, rm_sv_of(sorted[i])), &b);
-            rm_sv t = rm_sv_buf(&b), stripped = rm_sv_strip(rm_sv_of(sorted[i]));
-            if (t.n && stripped.n && (rm_sv_find(a, t, 0) != SIZE_MAX || rm_sv_find(t, a, 0) != SIZE_MAX)) {
-                char c = stripped.s[0];
-                ref = (char)(c >= 'a' && c <= 'z' ? c - 32 : c);
-            }
-            ok &= !b.failed;
-            rm_strbuf_free(&b);
-        }
-        rm_free(sorted);
-        ok &= !words.failed;
-        rm_strbuf_free(&words);
+    if (!ref) option_words(g, ans, &words);
+    rm_sv a = rm_sv_buf(&words);
+    for (int i = 0; i < n_option && !ref && a.n; i++) {
+        char label = letter_core(g, rm_sv_of(option[i])); /* an option without a letter cannot be the gold */
+        rm_strbuf_clear(&b);
+        option_words(g, rm_sv_of(option[i]), &b);
+        rm_sv t = rm_sv_buf(&b);
+        if (rm_sv_find(a, t, 0) != SIZE_MAX || rm_sv_find(t, a, 0) != SIZE_MAX) ref = label;
+        if (b.failed) break;
     }
+    bool ok = !words.failed && !b.failed;
+    rm_strbuf_free(&words);
+    rm_strbuf_free(&b);
     *reference = ref ? ref : 'A';
     return ok ? RMAS_OK : no_memory(err);
 }

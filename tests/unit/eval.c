@@ -234,6 +234,29 @@ static void code_rows(void **state) {
     rm_dataset_close(ds);
 }
 
+/* The first option that has a letter and whose words hold those of the answer, or the other way round. */
+static void medqa_golds(void **state) {
+    (void)state;
+    static const struct {
+        const char *answer, *option[4];
+        char gold;
+    } cases[] = {
+        {"Heparin", {"A. Aspirin", "B. Heparin", "C. Warfarin", "D. None"}, 'B'},
+        {"heparin  drip", {"A. Aspirin", "B. Warfarin", "C. Heparin\tdrip", "D. None"}, 'C'},
+        {"Heparin", {"D) Aspirin", "C) Low-dose heparin", "B) Heparin", "A) None"}, 'C'}, /* in the order of the list */
+        {"Heparin", {"Aspirin", "Heparin", "Warfarin", "None"}, 'A'}, /* no letters */
+        {"Heparin", {"Heparin", "B. Heparin", "C. Warfarin", "D. None"}, 'B'},
+        {"Beta\xE2\x80\x93lactam", {"A. Sulfa", "B. Beta-lactam", "C. Beta\xE2\x80\x93lactam", "D. None"}, 'C'},
+        {"Heparin", {"A. Aspirin", "B.", "C. Heparin", "D. None"}, 'B'}, /* nothing is in everything */
+    };
+    for (size_t i = 0; i < RM_COUNT(cases); i++) {
+        char gold, strict;
+        rmas_error err;
+        assert_int_equal(rm_medqa_gold(g, cases[i].answer, cases[i].option, 4, &gold, &strict, &err), RMAS_OK);
+        if (gold != cases[i].gold) fail_msg("case %zu: %c", i, gold);
+    }
+}
+
 static void bad_file(const char *suffix, const char *text, const char *part) {
     char path[64];
     rm_dataset *ds;
@@ -502,11 +525,11 @@ static void statistics(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(free_forms),        cmocka_unit_test(choices),    cmocka_unit_test(code_sets),          cmocka_unit_test(own_questions),
-        cmocka_unit_test(choosing_rows),     cmocka_unit_test(bad_files),  cmocka_unit_test(reference_verdicts), cmocka_unit_test(strict_verdicts),
-        cmocka_unit_test(strict_extraction), cmocka_unit_test(retry),      cmocka_unit_test(linear_time),        cmocka_unit_test(no_memory),
-        cmocka_unit_test(programs),          cmocka_unit_test(statistics), cmocka_unit_test(number_golds),       cmocka_unit_test(byte_order_marks),
-        cmocka_unit_test(code_rows),
+        cmocka_unit_test(free_forms),        cmocka_unit_test(choices),     cmocka_unit_test(code_sets),          cmocka_unit_test(own_questions),
+        cmocka_unit_test(choosing_rows),     cmocka_unit_test(bad_files),   cmocka_unit_test(reference_verdicts), cmocka_unit_test(strict_verdicts),
+        cmocka_unit_test(strict_extraction), cmocka_unit_test(retry),       cmocka_unit_test(linear_time),        cmocka_unit_test(no_memory),
+        cmocka_unit_test(programs),          cmocka_unit_test(statistics),  cmocka_unit_test(number_golds),       cmocka_unit_test(byte_order_marks),
+        cmocka_unit_test(code_rows),         cmocka_unit_test(medqa_golds),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
