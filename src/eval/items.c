@@ -140,20 +140,33 @@ static rmas_status append_options(maker *m) {
     return take(m, &b, &m->it->question);
 }
 
+/* Options that carry letters stand under the question as they are, others get letters. */
+static rmas_status append_medqa_options(maker *m, const char *const *raw, int n) {
+    rm_strbuf b = {0};
+    bool has = false;
+    for (int i = 0; i < n; i++) {
+        RM_TRY(lettered(m, raw[i], &has));
+        if (!has) return append_options(m);
+    }
+    rm_strbuf_puts(&b, m->it->question);
+    for (int i = 0; i < n; i++) rm_strbuf_printf(&b, "\n%s", raw[i]);
+    return take(m, &b, &m->it->question);
+}
+
 static rmas_status medqa(maker *m) {
     rm_item *it = m->it;
     char *answer;
-    RM_TRY(text_field(m, "query|question", true, &it->question));
+    const char *raw[26], *query = json_string_value(field(m, "query"));
+    RM_TRY(stripped_field(m, query && !*query ? "question" : "query|question", &it->question));
     json_t *list = field(m, "options");
     if (!list) return missing(m, "options");
     RM_TRY(options_field(m, list));
+    for (int i = 0; i < it->n_option; i++) raw[i] = json_string_value(json_array_get(list, (size_t)i));
     bool has = false;
     RM_TRY(lettered(m, it->question, &has));
-    if (!has) RM_TRY(append_options(m));
+    if (!has) RM_TRY(append_medqa_options(m, raw, it->n_option));
     RM_TRY(add_note(m));
     RM_TRY(text_field(m, "answer", true, &answer));
-    const char *raw[26];
-    for (int i = 0; i < it->n_option; i++) raw[i] = json_string_value(json_array_get(list, (size_t)i));
     char ref[2] = {0}, strict[2] = {0};
     rmas_status st = rm_medqa_gold(m->g, answer, raw, it->n_option, &ref[0], &strict[0], m->err);
     rm_free(answer);

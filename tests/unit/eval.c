@@ -234,6 +234,25 @@ static void code_rows(void **state) {
     rm_dataset_close(ds);
 }
 
+/* Options with letters stand under a question without them as they are. */
+static void medqa_questions(void **state) {
+    (void)state;
+    static const struct {
+        const char *row, *question;
+    } rows[] = {
+        {"\"query\": \" Which? \", \"options\": [\"D) salt\", \"C) air\", \"B) milk\", \"A) oil\"]", "Which?\nD) salt\nC) air\nB) milk\nA) oil"},
+        {"\"query\": \"\", \"question\": \"Which?\", \"options\": [\"salt\", \"B. air\"]", "Which?\nA. salt\nB. air"},
+        {"\"query\": \"Which?\\nA. salt\\nB. air\\n\", \"options\": [\"A. salt\", \"B. air\"]", "Which?\nA. salt\nB. air"},
+    };
+    for (size_t i = 0; i < RM_COUNT(rows); i++) {
+        char text[500];
+        snprintf(text, sizeof text, "[{%s, \"answer\": \"air\"}]", rows[i].row);
+        rm_dataset *ds = written("medqa", ".json", text);
+        assert_string_equal(ds->v[0].question, rows[i].question);
+        rm_dataset_close(ds);
+    }
+}
+
 /* The first option that has a letter and whose words hold those of the answer, or the other way round. */
 static void medqa_golds(void **state) {
     (void)state;
@@ -529,7 +548,7 @@ int main(void) {
         cmocka_unit_test(choosing_rows),     cmocka_unit_test(bad_files),   cmocka_unit_test(reference_verdicts), cmocka_unit_test(strict_verdicts),
         cmocka_unit_test(strict_extraction), cmocka_unit_test(retry),       cmocka_unit_test(linear_time),        cmocka_unit_test(no_memory),
         cmocka_unit_test(programs),          cmocka_unit_test(statistics),  cmocka_unit_test(number_golds),       cmocka_unit_test(byte_order_marks),
-        cmocka_unit_test(code_rows),         cmocka_unit_test(medqa_golds),
+        cmocka_unit_test(code_rows),         cmocka_unit_test(medqa_golds), cmocka_unit_test(medqa_questions),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
