@@ -93,7 +93,7 @@ static rmas_status encode(state *s, const char *model, const char *word, rmas_er
         if (!rm_tok_chat_template(s->tok))
             st = rm_fail(err, RMAS_E_UNSUPPORTED, "%s: has no chat template; --raw continues the text as it is", model);
         if (st == RMAS_OK) st = rm_chat_new(&c, s->tok, &co, model, err);
-        if (st == RMAS_OK) st = rm_chat_render(c, o->system, rm_str(&user), &chat, err);
+        if (st == RMAS_OK) st = rm_chat_render(c, o->system, rm_str(&user), user.n, &chat, err);
         if (st == RMAS_OK) st = rm_tok_encode(s->tok, rm_str(&chat), chat.n, false, &s->ids, err);
     }
     if (st == RMAS_OK && !s->ids.n) st = rm_fail(err, RMAS_E_ARG, "the prompt is empty");

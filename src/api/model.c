@@ -111,7 +111,7 @@ rmas_status rmas_model_render_chat(const rmas_model *m, const char *system, cons
     *out = NULL;
     if (!m->chat) return rm_fail(err, RMAS_E_UNSUPPORTED, "%s: the model has no chat template", m->path);
     rm_strbuf b = {0};
-    return give(out, &b, rm_chat_render(m->chat, system, user, &b, err), err);
+    return give(out, &b, rm_chat_render(m->chat, system, user, strlen(user), &b, err), err);
 }
 
 /* ---- link ------------------------------------------------------------------------------------------------------------- */

@@ -38,9 +38,10 @@ void rm_chat_free(rm_chat *c) {
     rm_free(c);
 }
 
-static rmas_status render(const rm_chat *c, const char *system, const char *user, rm_strbuf *out, rmas_error *err) {
-    json_t *messages = system && *system ? json_pack("[{s:s, s:s}, {s:s, s:s}]", "role", "system", "content", system, "role", "user", "content", user)
-                                         : json_pack("[{s:s, s:s}]", "role", "user", "content", user);
+static rmas_status render(const rm_chat *c, const char *system, const char *user, size_t n_user, rm_strbuf *out, rmas_error *err) {
+    json_t *messages = system && *system
+                           ? json_pack("[{s:s, s:s}, {s:s, s:s%}]", "role", "system", "content", system, "role", "user", "content", user, n_user)
+                           : json_pack("[{s:s, s:s%}]", "role", "user", "content", user, n_user);
     if (!messages) return rm_fail(err, RMAS_E_ARG, "the prompt is not valid UTF-8 text, or there is no memory for it");
     json_t *vars = json_copy(c->vars); /* shallow: c is shared between threads, and only counted references are touched in it */
     if (!vars || json_object_set_new(vars, "messages", messages)) {
@@ -52,15 +53,15 @@ static rmas_status render(const rm_chat *c, const char *system, const char *user
     return st;
 }
 
-rmas_status rm_chat_render(const rm_chat *c, const char *system, const char *user, rm_strbuf *out, rmas_error *err) {
+rmas_status rm_chat_render(const rm_chat *c, const char *system, const char *user, size_t n_user, rm_strbuf *out, rmas_error *err) {
     rmas_error first = {0};
-    rmas_status st = render(c, system, user, out, &first);
+    rmas_status st = render(c, system, user, n_user, out, &first);
     if (st != RMAS_OK && system && *system && strstr(first.msg, "Conversation roles must alternate")) {
         rm_strbuf both = {0};
         rm_strbuf_puts(&both, system);
         rm_strbuf_puts(&both, "\n\n");
-        rm_strbuf_puts(&both, user);
-        st = both.failed ? rm_fail(&first, RMAS_E_NOMEM, "out of memory") : render(c, NULL, rm_str(&both), out, &first);
+        rm_strbuf_add(&both, user, n_user);
+        st = both.failed ? rm_fail(&first, RMAS_E_NOMEM, "out of memory") : render(c, NULL, rm_str(&both), both.n, out, &first);
         rm_strbuf_free(&both);
     }
     if (st != RMAS_OK && err) *err = first;
@@ -68,7 +69,7 @@ rmas_status rm_chat_render(const rm_chat *c, const char *system, const char *use
 }
 
 static rmas_status render_fn(void *ctx, const char *system, const char *user, rm_strbuf *out, rmas_error *err) {
-    return rm_chat_render(ctx, system, user, out, err);
+    return rm_chat_render(ctx, system, user, strlen(user), out, err);
 }
 
 rmas_status rm_prompt_chat(const rm_chat *c, const char *system, const rm_parts *user, rm_pieces *out, rmas_error *err) {

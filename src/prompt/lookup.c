@@ -350,15 +350,15 @@ rmas_status rm_parts_check(const rm_parts *p, const char *const *role, int n_rol
     return RMAS_OK;
 }
 
-rmas_status rm_parts_fill(const rm_parts *p, const char *const *role, const char *const *text, int n_role, rm_strbuf *out, rmas_error *err) {
+rmas_status rm_parts_fill(const rm_parts *p, const char *const *role, const rm_strbuf *const *text, int n_role, rm_strbuf *out, rmas_error *err) {
     for (int i = 0; i < p->n; i++) {
         const char *s = p->v[i].text;
         size_t n = p->v[i].n;
         if (p->v[i].is_slot) {
             int k = word_index(role, n_role, s);
             if (k < 0) return rm_fail(err, RMAS_E_FORMAT, "E_SLOTS: there is no text for the slot of '%s'", s);
-            s = text[k];
-            n = strlen(s);
+            s = rm_str(text[k]);
+            n = text[k]->n;
             rm_text_strip(&s, &n, true, true);
         }
         rm_strbuf_add(out, s, n);

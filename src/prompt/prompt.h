@@ -82,7 +82,7 @@ void rm_text_strip(const char **s, size_t *n, bool left, bool right); /* white s
 /* The slots must be exactly these roles, each once, in any order (E_SLOTS). */
 rmas_status rm_parts_check(const rm_parts *p, const char *const *role, int n_role, rmas_error *err);
 /* Text mode: each slot is replaced by text[i] of role[i], stripped at both ends. Appends to out. */
-rmas_status rm_parts_fill(const rm_parts *p, const char *const *role, const char *const *text, int n_role, rm_strbuf *out, rmas_error *err);
+rmas_status rm_parts_fill(const rm_parts *p, const char *const *role, const rm_strbuf *const *text, int n_role, rm_strbuf *out, rmas_error *err);
 
 /* ---- through the chat template -------------------------------------------------------------------------------------- */
 
@@ -102,8 +102,9 @@ void rm_chat_free(rm_chat *c);
  * is not needed), a tokenizer.json or a .gguf file. The caller frees both (rm_free, json_decref). */
 rmas_status rm_chat_source(char **source, json_t **tokens, const char *path, rmas_error *err);
 /* [system, user] with add_generation_prompt; system NULL or "": no system message. A template that refuses a system
- * message ("Conversation roles must alternate") gets system + empty line + user as the user message. Appends to out. */
-rmas_status rm_chat_render(const rm_chat *c, const char *system, const char *user, rm_strbuf *out, rmas_error *err);
+ * message ("Conversation roles must alternate") gets system + empty line + user as the user message. What a model wrote may
+ * stand in user, so it may hold NULs. Appends to out. */
+rmas_status rm_chat_render(const rm_chat *c, const char *system, const char *user, size_t n_user, rm_strbuf *out, rmas_error *err);
 
 /* The rendered chat, cut at the slots: text[0] slot[0] text[1] ... slot[n_slot - 1] text[n_slot]. Each text is tokenised on
  * its own, without special tokens of the post-processor; empty text gives no ids. */

@@ -45,7 +45,7 @@ struct rm_job {
     const rm_item *item;
     rm_ask ask;
     float **mail; /* [n_edge] the last message along each edge, [latent_steps, d of the receiver]; NULL: none yet */
-    char **said; /* [n_agent] what each agent wrote last (text mode) */
+    rm_strbuf *said; /* [n_agent] what each agent wrote last (text mode) */
     rm_seq **snap; /* [2 * n_agent] state before the first slot of (agent, feedback), kept for later rounds; NULL: none */
     rm_record *rec; /* NULL: not recording */
     rm_answer answer;

@@ -58,7 +58,7 @@ void rm_job_drop_state(rm_runner *r, rm_job *j) {
 void rm_job_free(rm_runner *r, rm_job *j) {
     if (!j) return;
     rm_job_drop_state(r, j);
-    for (int a = 0; j->said && a < r->sys->n_agent; a++) rm_free(j->said[a]);
+    for (int a = 0; j->said && a < r->sys->n_agent; a++) rm_strbuf_free(&j->said[a]);
     for (int k = 0; j->answer.text && k < j->answer.n_rollout; k++) rm_free(j->answer.text[k]);
     rm_free(j->mail);
     rm_free(j->said);
@@ -74,7 +74,7 @@ void rm_job_free(rm_runner *r, rm_job *j) {
 void rm_answer_free(rm_answer *a) {
     if (!a) return;
     for (int k = 0; a->text && k < a->n_rollout; k++) rm_free(a->text[k]);
-    for (int i = 0; a->said && i < a->n_agent; i++) rm_free(a->said[i]);
+    for (int i = 0; a->said && i < a->n_agent; i++) rm_strbuf_free(&a->said[i]);
     rm_free(a->text);
     rm_free(a->n_text);
     rm_free(a->n_token);
@@ -101,7 +101,10 @@ rm_answer *rm_answer_copy(const rm_answer *a) {
     o->retried = copy(a->retried, n * sizeof *a->retried);
     bool ok = o->text && o->said && o->n_text && o->n_token && o->retried;
     for (size_t k = 0; ok && k < n; k++) ok = (o->text[k] = copy(a->text[k], a->n_text[k] + 1)) != NULL; /* may hold NULs */
-    for (size_t i = 0; ok && i < n_agent; i++) ok = !a->said[i] || (o->said[i] = rm_strdup(a->said[i]));
+    for (size_t i = 0; ok && i < n_agent; i++) {
+        if (a->said[i].s) rm_strbuf_add(&o->said[i], a->said[i].s, a->said[i].n);
+        ok = !o->said[i].failed;
+    }
     if (ok) return o;
     rm_answer_free(o);
     return NULL;
@@ -152,15 +155,16 @@ static rmas_status encode_pieces(rm_prompt *out, rm_runner *r, const rm_job *j, 
 /* Text mode: what the senders wrote stands in the slots, and the chat is one piece. */
 static rmas_status filled(rm_prompt *out, rm_runner *r, const rm_job *j, const rm_stage *st, const rm_parts *parts, const char *system,
                           const int *edge, int n_edge, rmas_error *err) {
-    const char *role[RM_SYSTEM_MAX_AGENT], *text[RM_SYSTEM_MAX_AGENT];
+    const char *role[RM_SYSTEM_MAX_AGENT];
+    const rm_strbuf *text[RM_SYSTEM_MAX_AGENT];
     rm_strbuf user = {0}, chat = {0};
     for (int k = 0; k < n_edge; k++) {
         int from = r->sys->edge[edge[k]].from;
         role[k] = r->sys->agent[from].role;
-        text[k] = j->said[from] ? j->said[from] : "";
+        text[k] = &j->said[from];
     }
     rmas_status st_ = rm_parts_fill(parts, role, text, n_edge, &user, err);
-    if (st_ == RMAS_OK) st_ = rm_chat_render(r->team->agent[st->agent].chat, system, rm_str(&user), &chat, err);
+    if (st_ == RMAS_OK) st_ = rm_chat_render(r->team->agent[st->agent].chat, system, rm_str(&user), user.n, &chat, err);
     if (st_ == RMAS_OK) {
         out->pieces.text = rm_calloc(1, sizeof *out->pieces.text);
         out->pieces.n_text = rm_calloc(1, sizeof *out->pieces.n_text);

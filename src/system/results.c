@@ -207,7 +207,7 @@ static void answer_fields(const rm_results *s, const rm_answer *a, int k, json_t
 static json_t *what_was_said(const rm_results *s, const rm_answer *a) {
     json_t *o = json_object();
     for (int i = 0; i < s->o.sys->n_agent; i++)
-        if (a->said[i]) set(o, s->o.sys->agent[i].role, rm_record_text(a->said[i], strlen(a->said[i])));
+        if (a->said[i].s) set(o, s->o.sys->agent[i].role, rm_record_text(a->said[i].s, a->said[i].n));
     return o;
 }
 

@@ -62,9 +62,10 @@ rmas_status rm_text_done(rm_scribe *w, rm_runner *r, rm_job *j, const rm_stage *
     if (!st->final) {
         if (st->shadow) return RMAS_OK;
         j->answer.n_other += n_token;
-        rm_free(j->said[st->agent]);
-        j->said[st->agent] = rm_strndup(text, n);
-        return j->said[st->agent] ? RMAS_OK : nomem(err);
+        rm_strbuf *said = &j->said[st->agent];
+        rm_strbuf_clear(said);
+        rm_strbuf_add(said, text, n);
+        return said->failed ? nomem(err) : RMAS_OK;
     }
     rm_answer *a = &j->answer;
     char *own = copy_text(text, n);

@@ -54,7 +54,7 @@ typedef struct {
     int *n_token; /* [n_rollout] tokens written by the answering agent */
     int n_other, n_latent; /* tokens that the agents before it wrote; latent steps of all */
     bool *retried; /* [n_rollout] */
-    char **said; /* [n_agent] what the other agents wrote last (text mode); NULL: nothing */
+    rm_strbuf *said; /* [n_agent] what the other agents wrote last (text mode); .s NULL: nothing; may hold NULs */
     int n_agent;
 } rm_answer;
 /* A copy that outlives the hook; it still points to the data set's item. NULL: out of memory. */

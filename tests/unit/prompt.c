@@ -226,11 +226,14 @@ static void system_into_user(void **state) {
                                    "%}{{ messages[0].content }}|{{ enable_thinking }}{{ tools is none }}{{ bos_token is defined }}",
                                    "", NULL, &opt, "test", &err),
                      RMAS_OK);
-    assert_int_equal(rm_chat_render(c, "S", "U", &out, &err), RMAS_OK);
+    assert_int_equal(rm_chat_render(c, "S", "U", 1, &out, &err), RMAS_OK);
     assert_string_equal(rm_str(&out), "S\n\nU|FalseTrueFalse");
     rm_strbuf_clear(&out);
-    assert_int_equal(rm_chat_render(c, "", "U", &out, &err), RMAS_OK);
+    assert_int_equal(rm_chat_render(c, "", "U", 1, &out, &err), RMAS_OK);
     assert_string_equal(rm_str(&out), "U|FalseTrueFalse");
+    rm_strbuf_clear(&out);
+    assert_int_equal(rm_chat_render(c, "S", "U\0V", 3, &out, &err), RMAS_OK); /* a model may write NULs */
+    assert_memory_equal(rm_str(&out), "S\n\nU\0V|False", 12);
     rm_strbuf_free(&out);
     rm_chat_free(c);
 }
@@ -239,14 +242,24 @@ static void text_mode(void **state) {
     (void)state;
     rm_pack *p = open_pack("rmas-prompts 1\n=== a\n<{{slot:one}}> {{question}}\n");
     const rm_ask ask = {.question = "q"};
-    const char *base = "a", *role[] = {"two", "one"}, *text[] = {"no", " \xC2\xA0 {{question}} \n"};
+    const char *base = "a", *role[] = {"two", "one"};
+    rm_strbuf no = {0}, one = {0};
+    const rm_strbuf *text[] = {&no, &one};
     rm_parts parts;
     rm_strbuf out = {0};
     assert_int_equal(rm_pack_lookup(p, &base, 1, &ask, &parts, NULL), RMAS_OK);
+    rm_strbuf_puts(&one, " \xC2\xA0 {{question}} \n");
     assert_int_equal(rm_parts_fill(&parts, role, text, 2, &out, NULL), RMAS_OK);
     assert_string_equal(rm_str(&out), "<{{question}}> q");
+    rm_strbuf_clear(&out);
+    rm_strbuf_clear(&one);
+    rm_strbuf_add(&one, "a\0b\n", 4);
+    assert_int_equal(rm_parts_fill(&parts, role, text, 2, &out, NULL), RMAS_OK);
+    assert_int_equal(out.n, 7);
+    assert_memory_equal(out.s, "<a\0b> q", 7);
     assert_int_not_equal(rm_parts_fill(&parts, role, text, 1, &out, NULL), RMAS_OK);
     rm_strbuf_free(&out);
+    rm_strbuf_free(&one);
     rm_parts_free(&parts);
     rm_pack_close(p);
 }
