@@ -92,9 +92,7 @@ static rmas_status closes(const loop *l, const rm_ids *out, int width, bool *yes
     rm_strbuf b = {0};
     if (from >= out->n) return RMAS_OK;
     RM_TRY(rm_tok_decode(l->a->tok, out->id + from, out->n - from, false, true, &b, err));
-    for (char *c = b.s; c && *c; c++)
-        if (*c >= 'A' && *c <= 'Z') *c = (char)(*c + 32);
-    if (strstr(rm_str(&b), "</python>") || strstr(rm_str(&b), "</search>")) *yes = true;
+    if (rm_tool_closes(rm_str(&b), b.n)) *yes = true;
     bool failed = b.failed;
     rm_strbuf_free(&b);
     return failed ? nomem(err) : RMAS_OK;

@@ -60,6 +60,8 @@ rm_call_state rm_tool_find(const char *text, size_t n, size_t from, rm_tool_call
     return RM_CALL_COMPLETE;
 }
 
+bool rm_tool_closes(const char *text, size_t n) { return find(text, n, 0, tags[0].close) != SIZE_MAX || find(text, n, 0, tags[1].close) != SIZE_MAX; }
+
 void rm_tool_result_cut(const char *text, size_t n, size_t max_chars, rm_strbuf *out) {
     static const char tag[] = "</result>";
     rm_strbuf b = {0};

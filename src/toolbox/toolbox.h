@@ -102,5 +102,6 @@ typedef struct {
 } rm_tool_call;
 /* Looks at text[from..n): the first complete element; else whether an opened one is not closed. Linear time. */
 rm_call_state rm_tool_find(const char *text, size_t n, size_t from, rm_tool_call *out);
+bool rm_tool_closes(const char *text, size_t n); /* holds a closing tag */
 
 #endif
