@@ -1,6 +1,4 @@
 /* The Python tool: a prelude, the code of the model, and the result as a text. */
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "toolbox/toolbox.h"
@@ -19,17 +17,20 @@ static const char prelude[] = "# What is at hand in every tool call\n"
                               "except ImportError:\n"
                               "    sp = None\n";
 
-/* Runs tool.py; a last statement that is an expression is printed by its repr unless it is None. */
-static const char echo_main[] = "import ast\n"
-                                "source = open('tool.py', encoding='utf-8').read()\n"
-                                "tree = ast.parse(source, 'tool.py')\n"
-                                "if tree.body and isinstance(tree.body[-1], ast.Expr):\n"
-                                "    last = tree.body[-1]\n"
-                                "    show = ast.parse('(lambda v: None if v is None else print(repr(v)))(0)').body[0].value\n"
-                                "    show.args = [last.value]\n"
-                                "    last.value = ast.copy_location(show, last.value)\n"
-                                "    ast.fix_missing_locations(tree)\n"
-                                "exec(compile(tree, 'tool.py', 'exec'), {'__name__': '__main__', '__builtins__': __builtins__})\n";
+/* Makes a last statement of tool.py that is an expression print its repr, then runs it. What does not parse runs as it is. */
+static const char echo_main[] = "import ast, os, sys\n"
+                                "data = open('tool.py', 'rb').read()\n"
+                                "try:\n"
+                                "    last = ast.parse(data).body[-1]\n"
+                                "except (SyntaxError, ValueError):\n"
+                                "    last = None\n"
+                                "if isinstance(last, ast.Expr):\n"
+                                "    lines = data.splitlines(keepends=True)\n"
+                                "    at = sum(map(len, lines[:last.lineno - 1])) + last.col_offset\n"
+                                "    end = sum(map(len, lines[:last.end_lineno - 1])) + last.end_col_offset\n"
+                                "    with open('tool.py', 'wb') as f:\n"
+                                "        f.write(data[:at] + b'print(repr((' + data[at:end] + b')))' + data[end:])\n"
+                                "os.execv(sys.executable, [sys.executable, 'tool.py'])\n";
 
 static bool is_space(unsigned c) {
     return (c >= 9 && c <= 13) || (c >= 0x1C && c <= 0x20) || c == 0x85 || c == 0xA0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200A) || c == 0x2028 ||
@@ -67,18 +68,16 @@ static void as_text(const rm_strbuf *raw, rm_strbuf *out) {
             rm_strbuf_putc(out, '\n');
             if (i + 1 < raw->n && raw->s[i + 1] == '\n') i++;
         } else {
-            rm_strbuf_utf8(out, c ? c : 0xFFFD);
+            rm_strbuf_utf8(out, c);
         }
         i += (size_t)len;
     }
 }
 
 static void timeout_text(double seconds, rm_strbuf *out) {
-    char num[32];
-    int p = 1;
-    do snprintf(num, sizeof num, "%.*f", p, seconds);
-    while (p++ < 12 && seconds != 0 && (atof(num) - seconds) / seconds > 1e-15);
-    rm_strbuf_printf(out, "[timeout] Python tool exceeded %s seconds.", num);
+    rm_strbuf_puts(out, "[timeout] Python tool exceeded ");
+    rm_strbuf_double(out, seconds);
+    rm_strbuf_puts(out, " seconds.");
 }
 
 /* stdout / "[stderr]" and stderr / "[exit_code] N", joined by line breaks and stripped. */
@@ -89,9 +88,9 @@ static void result_text(const rm_sandbox_result *r, rm_strbuf *out) {
     so.n = stripped_end(rm_str(&so), 0, so.n);
     se.n = stripped_end(rm_str(&se), 0, se.n);
     if (so.n) rm_strbuf_add(&all, so.s, so.n);
-    if (se.n) {
+    if (r->err.n) { /* blank ones too */
         rm_strbuf_puts(&all, all.n ? "\n[stderr]\n" : "[stderr]\n");
-        rm_strbuf_add(&all, se.s, se.n);
+        rm_strbuf_add(&all, rm_str(&se), se.n);
     }
     int code = r->how == RM_ENDED_SIGNAL ? -r->code : r->code;
     if (code) rm_strbuf_printf(&all, "%s[exit_code] %d", all.n ? "\n" : "", code);

@@ -48,6 +48,12 @@ static void expect(const rm_sandbox *sb, const char *code, const rm_tool_options
     rm_free(got);
 }
 
+static void starts(const rm_sandbox *sb, const char *code, const rm_tool_options *opt, const char *want) {
+    char *got = run(sb, code, opt);
+    if (strncmp(got, want, strlen(want))) fail_msg("%s", got);
+    rm_free(got);
+}
+
 static void results(void **state) {
     (void)state;
     const rm_sandbox *sb = boxed ? boxed : bare;
@@ -67,12 +73,25 @@ static void results(void **state) {
                "[stderr]\nTraceback (most recent call last):\n  File \"/tmp/work/tool.py\", line 11, in <module>\n    input()\n"
                "EOFError: EOF when reading a line\n[exit_code] 1");
     }
-    const rm_tool_options cut = {.result_max_chars = 23}, echo = {.echo_last_expr = true}, half = {.timeout_s = 0.5}, one = {.timeout_s = 1};
+    const rm_tool_options cut = {.result_max_chars = 23}, echo = {.echo_last_expr = true}, half = {.timeout_s = 0.5}, odd = {.timeout_s = 0.25},
+                          one = {.timeout_s = 1};
     expect(sb, "print('0123456789' * 5)", &cut, "01234567890123456789012\n... [truncated 27 chars]");
     expect(sb, "x = 3\nx * 7", &echo, "21");
     expect(sb, "print(1)\n[2, 'a']", &echo, "1\n[2, 'a']");
     expect(sb, "y = 1", &echo, "[no output]");
-    expect(sb, "None", &echo, "[no output]");
+    expect(sb, "None", &echo, "None"); /* as in the reference: the value of print(1) is shown too */
+    expect(sb, "print(1)", &echo, "1\nNone");
+    expect(sb, "1, '\xC3\xA9'; (2,\n  3) # pair", &echo, "(2, 3)");
+    expect(sb, "x = 'a'\nx, 1", &echo, "('a', 1)");
+    if (boxed) {
+        starts(sb, "1 +", &echo, "[stderr]\n  File \"/tmp/work/tool.py\", line 11\n    1 +\n");
+        starts(sb, "\n1 / 0", &echo, "[stderr]\nTraceback (most recent call last):\n  File \"/tmp/work/tool.py\", line 12, in <module>\n");
+    }
+    expect(sb, "import sys\nsys.stderr.write(' \\n')\nprint(5)", NULL, "5\n[stderr]");
+    expect(sb, "import time\ntime.sleep(60)", &odd, "[timeout] Python tool exceeded 0.25 seconds.");
+    char *nul = run(sb, "print('a\\0b')", NULL);
+    assert_memory_equal(nul, "a\0b", 4);
+    rm_free(nul);
     expect(sb, "while True: pass", &half, "[timeout] Python tool exceeded 0.5 seconds.");
     expect(sb, "print('lost', flush=True)\nimport time\ntime.sleep(60)", &one, "[timeout] Python tool exceeded 1.0 seconds.");
 }
@@ -237,6 +256,8 @@ static void find(const char *text, size_t from, rm_call_state state, const char 
 
 static void calls(void **state) {
     (void)state;
+    assert_true(rm_tool_closes("a\0b</PYTHON>", 13) && rm_tool_closes("</search>", 9)); /* a model may write NULs */
+    assert_false(rm_tool_closes("</search", 8) || rm_tool_closes("</result>", 9));
     find("no call", 0, RM_CALL_NONE, NULL, NULL);
     find("a <python>\n print(1)\n </python> b", 0, RM_CALL_COMPLETE, "<python>\n print(1)\n </python>", "print(1)");
     find("<Python>x</pYTHON>", 0, RM_CALL_COMPLETE, "<Python>x</pYTHON>", "x");
