@@ -36,7 +36,7 @@ static rmas_status read_line(line *l, const json_t *o, const rm_team *team, int 
     json_array_foreach((json_t *)ids, i, v) {
         json_int_t id = json_integer_value(v);
         if (!json_is_integer(v) || id < 0 || id >= team->agent[a].n_vocab)
-            return rm_fail(err, RMAS_E_FORMAT, "id %zu is not a token of %s, which has %d", i, role, team->agent[a].n_vocab);
+            return rm_fail(err, RMAS_E_FORMAT, "'ids': element %zu is not a token of %s, which has %d", i + 1, role, team->agent[a].n_vocab);
         if (!rm_ids_push(&l->ids, (int32_t)id)) return rm_fail(err, RMAS_E_NOMEM, "out of memory");
     }
     return RMAS_OK;
@@ -57,7 +57,7 @@ static rmas_status read_all(rm_replay *p, char *text, size_t n, const rm_team *t
             p->cap = cap;
         }
         json_error_t je;
-        json_t *o = json_loadb(s, (size_t)(end - s), 0, &je);
+        json_t *o = json_loadb(s, (size_t)(end - s), JSON_ALLOW_NUL, &je);
         line *l = &p->v[p->n++];
         *l = (line){0};
         rmas_status st =

@@ -288,7 +288,7 @@ static void count(rm_results *s, const json_t *o) {
 /* One line of the file that is there. The last may be cut off (the machine went down while it was written): it is dropped. */
 static rmas_status old_line(rm_results *s, const char *text, size_t n, int number, bool last, rmas_error *err) {
     json_error_t je;
-    json_t *o = json_loadb(text, n, 0, &je);
+    json_t *o = json_loadb(text, n, JSON_ALLOW_NUL, &je); /* a model may have written NULs */
     rmas_status st = RMAS_OK;
     if (!json_is_object(o)) {
         if (!last) st = rm_fail(err, RMAS_E_FORMAT, "%s: line %d: not a result: %s", s->o.path, number, o ? "another kind of value" : je.text);

@@ -5,7 +5,7 @@ import struct
 import sys
 from pathlib import Path
 
-VOCAB = [chr(256 + c) if c <= 32 else chr(c) for c in [*range(32, 127), 10]]  # as byte-level tokenizers write bytes
+VOCAB = [chr(256 + c) if c <= 32 else chr(c) for c in [*range(32, 127), 10, 0]]  # as byte-level tokenizers write bytes
 CHAT = ("{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>\n{% endfor %}"
         "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}")
 
