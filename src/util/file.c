@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -80,14 +81,17 @@ rmas_status rm_file_read(char **out, size_t *n, const char *path, size_t max, rm
 
 rmas_status rm_writer_open(rm_file_writer *w, const char *path, rmas_error *err) {
     *w = (rm_file_writer){.fd = -1};
-    size_t n = strlen(path) + 32;
-    w->path = rm_strdup(path);
+    struct stat st; /* a link stays, and what it points to is replaced */
+    char *target = lstat(path, &st) == 0 && S_ISLNK(st.st_mode) ? realpath(path, NULL) : NULL;
+    size_t n = strlen(target ? target : path) + 32;
+    w->path = rm_strdup(target ? target : path);
     w->tmp = rm_alloc(n);
+    free(target);
     if (!w->path || !w->tmp) {
         rm_writer_abort(w);
         return rm_fail(err, RMAS_E_NOMEM, "%s: out of memory", path);
     }
-    snprintf(w->tmp, n, "%s.tmp.%ld", path, (long)getpid());
+    snprintf(w->tmp, n, "%s.tmp.%ld", w->path, (long)getpid());
     w->fd = open(w->tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (w->fd < 0) {
         rmas_status s = rm_fail(err, RMAS_E_IO, "%s: cannot create: %s", w->tmp, strerror(errno));

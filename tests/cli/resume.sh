@@ -56,6 +56,12 @@ resumed "full disk" "$part" "$whole" --temperature 0.9 --num_rollouts 2 --seed 7
 # a model may write NULs
 grep -q 'u0000' "$whole" || note "no NUL in a result: another seed is needed for this test"
 
+# through a link: what it points to is written, the link stays
+rm -f "$part"
+ln -s part.jsonl "$work/link.jsonl"
+resumed "link" "$work/link.jsonl" "$whole" --temperature 0.9 --num_rollouts 2 --seed 7
+[ -L "$work/link.jsonl" ] && cmp -s "$part" "$whole" || note "link: replaced by a file"
+
 # what cannot be resumed
 run "$part" --resume --temperature 0.5 >/dev/null 2>"$work/err" && note "other settings are taken"
 grep -q "other settings" "$work/err" || note "other settings: $(cat "$work/err")"
