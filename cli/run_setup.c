@@ -200,20 +200,23 @@ static rmas_status read_settings(rm_run_flags *f, rm_run_parts *p, rm_show *show
     RM_TRY(manifest_settings(f, named, err));
     if (published) RM_TRY(recommended_settings(f, named, dataset, show, err));
     if (is(f->method, "text") || p->named) f->rounds = 1; /* one pass */
-    if (!f->g_choice_old && !strcmp(dataset, "gpqa")) f->choice_old = 2;
+    if (f->choice_old < 0) f->choice_old = strcmp(dataset, "gpqa") ? 0 : 2;
+    if (f->choice_old > 3) return rm_fail(err, RMAS_E_ARG, "--choice_old_prompt %lld: there are 0 to 3", (long long)f->choice_old);
     if (f->latent > INT32_MAX || f->rounds > INT32_MAX || f->batch > INT32_MAX || f->max_new_tokens > INT32_MAX || f->max_answer > INT32_MAX ||
         f->rollouts > INT32_MAX || f->top_k > INT32_MAX)
         return rm_fail(err, RMAS_E_ARG, "a number on the command line is too large");
     if (f->batch < 1 || f->batch > 65536) return rm_fail(err, RMAS_E_ARG, "--batch_size %lld: it must be 1 to 65536", (long long)f->batch);
     if (f->rounds < 1) return rm_fail(err, RMAS_E_ARG, "--num_recursive_rounds %lld: it must be at least 1", (long long)f->rounds);
     if (f->latent < 0) return rm_fail(err, RMAS_E_ARG, "--latent_length %lld: it must be at least 0", (long long)f->latent);
+    if (f->temperature < 0) return rm_fail(err, RMAS_E_ARG, "--temperature %g: it must be 0 (greedy) or more", f->temperature);
+    if (f->top_p < 0) return rm_fail(err, RMAS_E_ARG, "--top_p %g: it must be 0 to 1", f->top_p);
     o->messages = is(f->messages, "other") ? RM_MESSAGES_OTHER : is(f->messages, "zero") ? RM_MESSAGES_ZERO : RM_MESSAGES_OWN;
     if (!o->messages && !is(f->messages, "own")) return rm_fail(err, RMAS_E_ARG, "--messages %s: there are own, other and zero", f->messages);
     if (o->messages && !is(f->method, "latent")) return rm_fail(err, RMAS_E_ARG, "--messages %s: only with --method latent", f->messages);
     o->n_round = (int)f->rounds;
     o->latent_steps = p->sys->n_edge ? (int)f->latent : 0;
     o->batch_size = (int)f->batch;
-    o->max_new_tokens = f->g_max_new ? (int)f->max_new_tokens : rm_style_max_new_tokens(named->style, dataset);
+    o->max_new_tokens = f->g_max_new && f->max_new_tokens != -1 ? (int)f->max_new_tokens : rm_style_max_new_tokens(named->style, dataset);
     o->max_answer_tokens = f->max_answer > 0 ? (int)f->max_answer : 0;
     o->ans = f->ans != 0;
     o->ans_max_new_tokens = (int)f->ans_max;
@@ -256,7 +259,9 @@ static rmas_status open_tools(const rm_run_flags *f, rm_run_parts *p, rm_show *s
                      p->data->name);
     if (!agents_call) return RMAS_OK;
     if (o->reference_loop && o->n_rollout > 1)
-        return rm_fail(err, RMAS_E_UNSUPPORTED, "--tool_loop reference with --num_rollouts: run it once per seed");
+        return rm_fail(err, RMAS_E_UNSUPPORTED, "--tool_loop reference with %d answers per question: give --num_rollouts 1, and run it once per seed",
+                       o->n_rollout);
+    if (!(f->python_timeout > 0)) return rm_fail(err, RMAS_E_ARG, "--python_timeout %g: it must be more than 0", f->python_timeout);
     if (!o->allow_python && !o->allow_search)
         rm_show_note(
             show,

@@ -47,6 +47,15 @@ mkdir broken
 printf '{"rmas_system": 1, "name": "b", "style": "deliberation", "agents": {"reflector": {"model": "../small"}, "toolcaler": {"model": "../small"}}}' >broken/system.json
 refuses "misspelt role" "toolcaler" "$rmas" resolve broken
 
+# -1 stands for the default, given or not
+printf '{"Question": "Which?", "Correct Answer": "one", "Incorrect Answer 1": "two", "Incorrect Answer 2": "three", "Incorrect Answer 3": "four"}\n' >gpqa.jsonl
+for flags in "" "--choice_old_prompt -1" "--choice_old_prompt 2"; do
+    "$rmas" run chain --dataset gpqa --dataset_path gpqa.jsonl --ans 0 --max_new_tokens 2 --record "said$flags" $flags --quiet >/dev/null 2>"$work/err" || note "gpqa $flags: $(cat "$work/err")"
+    cmp -s "said$flags/000000.json" said/000000.json || note "gpqa $flags: another prompt"
+done
+says "default budget" "." "$rmas" run chain --dataset gsm8k --dataset_path questions.jsonl --num_samples 1 --latent_length 0 --ans 0 --max_new_tokens -1 --quiet
+rm -r said*
+
 # run: what is refused before anything is loaded
 refuses "no questions" "no questions" "$rmas" run chain
 refuses "unknown data set" "not a data set that rmas knows" "$rmas" run chain --dataset nope
@@ -55,6 +64,9 @@ refuses "unknown tool" "there are python and search" "$rmas" run tools -q x --al
 refuses "no interpreter" "no Python interpreter at /none" env RMAS_PYTHON=/none "$rmas" run tools -q x --allow_tools python
 refuses "two systems" "give either --style NAME or --system DIR" "$rmas" run --style mixture --system chain -q x
 refuses "batch" "must be 1 to 65536" "$rmas" run chain -q x --batch_size 0
+refuses "temperature" "--temperature -1: it must be 0" "$rmas" run chain -q x --temperature -1 --quiet
+refuses "choice prompt" "--choice_old_prompt 7: there are 0 to 3" "$rmas" run chain -q x --choice_old_prompt 7 --quiet
+refuses "tool time" "--python_timeout 0: it must be more than 0" "$rmas" run tools -q x --allow_tools python --python_timeout 0 --quiet
 refuses "resume what" "--resume needs --result_jsonl" "$rmas" run chain -q x --resume
 refuses "method" "--method telepathy" "$rmas" run chain -q x --method telepathy
 
