@@ -1,5 +1,6 @@
 /* Classes and normal forms come from utf8proc. The reference's classes are those of Unicode 16; what an older utf8proc does
- * not know yet (it says "not assigned") is listed here, so that the classes do not depend on the distribution. */
+ * not know yet (it says "not assigned") is listed here, so that the classes do not depend on the distribution. Its normal forms
+ * are those of Unicode 9; what is newer is listed, too. */
 #include "tok/unicode.h"
 
 #include <string.h>
@@ -151,7 +152,37 @@ fail:
     return -1;
 }
 
-void rm_normalize(rm_strbuf *out, const char *s, size_t n, rm_normal_form form) {
+/* The reference's normal forms are those of Unicode 9: what is newer neither decomposes nor moves among marks there, and nothing
+ * is composed over it. Ranges of characters that were not assigned in Unicode 9, with all for which this makes a difference. */
+static const struct {
+    uint32_t first, last;
+} newer[] = {
+    {0x00558, 0x00558}, {0x0058B, 0x0058C}, {0x005C8, 0x005C9}, {0x007FD, 0x007FD}, {0x00897, 0x0089F}, {0x008CA, 0x008D3}, {0x009FE, 0x009FE},
+    {0x00C3C, 0x00C3C}, {0x00D3B, 0x00D3C}, {0x00EBA, 0x00EBA}, {0x01715, 0x01715}, {0x01ABF, 0x01AF0}, {0x01DF6, 0x01DFA}, {0x0209D, 0x0209F},
+    {0x032FF, 0x032FF}, {0x0A7F1, 0x0A7F4}, {0x0A82C, 0x0A82C}, {0x0AB69, 0x0AB69}, {0x105C9, 0x105E4}, {0x10781, 0x107BF}, {0x10D24, 0x10D27},
+    {0x10D69, 0x10D6D}, {0x10EAB, 0x10EFF}, {0x10F46, 0x10F85}, {0x11070, 0x11070}, {0x1133B, 0x1133B}, {0x11382, 0x113D0}, {0x1145E, 0x1145E},
+    {0x11839, 0x1183A}, {0x11930, 0x11943}, {0x119E0, 0x119E0}, {0x11A34, 0x11A47}, {0x11A99, 0x11A99}, {0x11D42, 0x11D45}, {0x11D97, 0x11D97},
+    {0x11F41, 0x11F42}, {0x1611E, 0x1612F}, {0x16D63, 0x16D6A}, {0x16FF0, 0x16FF1}, {0x1B123, 0x1B126}, {0x1CCD6, 0x1CCF9}, {0x1D127, 0x1D128},
+    {0x1D250, 0x1D281}, {0x1D6A6, 0x1D6A6}, {0x1DF95, 0x1DFFF}, {0x1E030, 0x1E08F}, {0x1E130, 0x1E136}, {0x1E2AE, 0x1E2EF}, {0x1E4EC, 0x1E4EF},
+    {0x1E5EE, 0x1E5EF}, {0x1E6E3, 0x1E6F5}, {0x1F16C, 0x1F16C}, {0x1FBF0, 0x1FBF9},
+};
+
+static bool is_newer(unsigned cp) {
+    size_t a = 0, b = RM_COUNT(newer);
+    while (a < b) {
+        size_t k = (a + b) / 2;
+        if (cp < newer[k].first)
+            b = k;
+        else if (cp > newer[k].last)
+            a = k + 1;
+        else
+            return true;
+    }
+    return false;
+}
+
+/* Text without newer characters. */
+static void normalize_part(rm_strbuf *out, const char *s, size_t n, rm_normal_form form) {
     if (n == 0 || (form == RM_NFC && rm_nfc_is_inert(s, n))) {
         rm_strbuf_add(out, s, n);
         return;
@@ -167,6 +198,20 @@ void rm_normalize(rm_strbuf *out, const char *s, size_t n, rm_normal_form form) 
     }
     for (ptrdiff_t i = 0; i < k; i++) rm_strbuf_utf8(out, (unsigned)c[i]);
     rm_free(c);
+}
+
+void rm_normalize(rm_strbuf *out, const char *s, size_t n, rm_normal_form form) {
+    size_t done = 0;
+    for (size_t i = 0; i < n;) {
+        int len;
+        if (is_newer(rm_char_at(s + i, &len))) {
+            normalize_part(out, s + done, i - done, form);
+            rm_strbuf_add(out, s + i, (size_t)len);
+            done = i + (size_t)len;
+        }
+        i += (size_t)len;
+    }
+    normalize_part(out, s + done, n - done, form);
 }
 
 /* ---- the byte-level alphabet -------------------------------------------------------------------------------------------- */

@@ -376,6 +376,18 @@ static void normal_forms(void **state) {
     expect_form(RM_NFC, "\xE2\x84\xAB", "\xC3\x85"); /* Angstrom */
     expect_form(RM_NFKC, "\xEF\xAC\x81", "fi");
     expect_form(RM_NFC, "q\xCC\x87\xCC\xA3", "q\xCC\xA3\xCC\x87"); /* marks are ordered */
+    /* what came after Unicode 9 stays as and where it is: U+1DF7 below U+0323, U+08D0 between a letter and its accent, U+11935 with
+     * U+11930, U+32FF, U+1FBF7 */
+    expect_form(RM_NFC, "q\xE1\xB7\xB7\xCC\xA3\xCC\x87\xCC\xA3", "q\xE1\xB7\xB7\xCC\xA3\xCC\xA3\xCC\x87");
+    expect_form(RM_NFC, "q\xCC\x87\xE1\xB7\xB7\xCC\xA3", "q\xCC\x87\xE1\xB7\xB7\xCC\xA3");
+    expect_form(RM_NFC,
+                "e\xE0\xA3\x90\xCC\x81"
+                "e\xCC\x81",
+                "e\xE0\xA3\x90\xCC\x81\xC3\xA9");
+    expect_form(RM_NFC, "\xF0\x91\xA4\xB5\xF0\x91\xA4\xB0", "\xF0\x91\xA4\xB5\xF0\x91\xA4\xB0");
+    expect_form(RM_NFKC, "\xE3\x8B\xBF\xF0\x9F\xAF\xB7\xEF\xAC\x81",
+                "\xE3\x8B\xBF\xF0\x9F\xAF\xB7"
+                "fi");
     rm_strbuf in = {0}, want = {0}, got = {0};
     rm_strbuf_putc(&in, 'q');
     rm_strbuf_putc(&want, 'q');
