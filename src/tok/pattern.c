@@ -124,10 +124,12 @@ static void pcre_free(void *p, void *ctx) {
     rm_free(p);
 }
 
-/* Rewrites an expression of Oniguruma (the reference's engine) where PCRE2 would read it differently: \s. What cannot be
- * rewritten simply is refused. */
+/* Rewrites an expression of Oniguruma (the reference's engine) where PCRE2 would read it differently: \s, \w. What cannot be
+ * rewritten simply is refused. (^ and $ are those of lines: see compile.) */
 static const char *translate(rm_strbuf *out, const char *s, size_t n) {
     static const char space[] = "\\x09-\\x0d \\x85\\xa0\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}";
+    static const char word[] = "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}";
+    static const char number[] = "\\xb2\\xb3\\xb9\\xbc-\\xbe"; /* of \w, but not within a set */
     bool class = false;
     for (size_t i = 0; i < n; i++) {
         char c = s[i];
@@ -135,10 +137,14 @@ static const char *translate(rm_strbuf *out, const char *s, size_t n) {
             char d = s[++i];
             if (d == 's' || (d == 'S' && !class))
                 rm_strbuf_printf(out, class ? "%s%s%s" : "[%s%s%s", d == 'S' ? "^" : "", space, class ? "" : "]");
-            else if (d && strchr("hHRXKkgNCQEoOyY", d))
+            else if (d == 'w' || (d == 'W' && !class))
+                rm_strbuf_printf(out, class ? "%s%s%s%s" : "[%s%s%s%s", d == 'W' ? "^" : "", word, class ? "" : number, class ? "" : "]");
+            else if (d && strchr("hHRXKkgNCQEoOyYWbB", d))
                 return "an escape that is read differently elsewhere";
             else
                 rm_strbuf_putc(out, '\\'), rm_strbuf_putc(out, d);
+            if ((d == 'p' || d == 'P' || d == 'x') && i + 1 < n && s[i + 1] == '{') /* the name of a property, a code: as they are */
+                while (i + 1 < n && s[i] != '}') rm_strbuf_putc(out, s[++i]);
             continue;
         }
         if (class && c == '[' && !(i + 1 < n && s[i + 1] == ':')) return "a set within a set";
@@ -177,7 +183,8 @@ static rmas_status compile(rm_pattern *p, rmas_error *err) {
     rmas_status s = RMAS_OK;
     if (c) {
         pcre2_set_parens_nest_limit(c, 60);
-        p->code = pcre2_compile((PCRE2_SPTR)rm_str(&b), b.n, PCRE2_UTF | PCRE2_UCP | PCRE2_NEVER_BACKSLASH_C | PCRE2_USE_OFFSET_LIMIT, &code, &at, c);
+        p->code = pcre2_compile((PCRE2_SPTR)rm_str(&b), b.n,
+                                PCRE2_UTF | PCRE2_UCP | PCRE2_MULTILINE | PCRE2_NEVER_BACKSLASH_C | PCRE2_USE_OFFSET_LIMIT, &code, &at, c);
     }
     if (!c) {
         s = rm_fail(err, RMAS_E_NOMEM, "%s: out of memory for a regular expression", p->file);

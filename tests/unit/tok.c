@@ -302,12 +302,16 @@ static void known_expressions(void **state) {
     expect_split(rm_regex_gpt2, "I'VE I've 12 3\n\n x!", "[I]['][VE][ I]['ve][ 12][ 3][\n\n][ x][!]");
     expect_split(rm_regex_gpt2, "\xC2\x85\xE3\x80\x80 x", "[\xC2\x85\xE3\x80\x80][ x]");
     expect_split("a+|x*", "baax", "[](b)[aa][x]"); /* by PCRE2; empty matches as in the reference */
+    expect_split("\\s?\\p{L}+", "ab cd1", "[ab][ cd]1"); /* a property may be repeated */
+    /* marks are of a word, a circled 1 is not, one half is outside of sets */
+    expect_split("\\w+|[^\\w\\s]+", "e\xCC\x81_\xC2\xBD \xE2\x91\xA0\xC2\xBD", "[e\xCC\x81_\xC2\xBD]( )[\xE2\x91\xA0\xC2\xBD]");
+    expect_split("^.|.$", "ab\ncd\n", "[a][b](\n)[c][d]\n"); /* at every line */
     expect_split("\\s+", "a\xC2\x85\xE1\xA0\x8E b", "(a)[\xC2\x85](\xE1\xA0\x8E)[ ]b"); /* U+180E is no white space */
 }
 
 static void hostile_expressions(void **state) {
     (void)state;
-    const char *refused[] = {"(", "\\h", "[a&&b]", "a{1,2}+", "(?R)", "(*SKIP)", "\\C", "[[a]b]"};
+    const char *refused[] = {"(", "\\h", "[a&&b]", "a{1,2}+", "(?R)", "(*SKIP)", "\\C", "[[a]b]", "\\bx", "[\\W]", "\\p{N}{1,3}+"};
     rm_pattern *p;
     rmas_error err = {0};
     for (size_t i = 0; i < RM_COUNT(refused); i++) {
