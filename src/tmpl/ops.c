@@ -56,6 +56,20 @@ static bool int_op(rm_run *r, unsigned op, int64_t a, int64_t b, rm_val *out) {
     return over ? too_large(r) : true;
 }
 
+/* The remainder has the sign of the divisor, also where it is zero; the quotient is the one that belongs to it, which is not
+ * always the floor of a / b: 0.5 // 0.1 is 4. As in Python. */
+static double float_mod(double a, double b) {
+    double m = fmod(a, b);
+    return m == 0 ? copysign(0, b) : (m < 0) != (b < 0) ? m + b : m;
+}
+
+static double float_div(double a, double b) {
+    double m = fmod(a, b), q = (a - m) / b;
+    if (m != 0 && (m < 0) != (b < 0)) q -= 1;
+    if (q == 0) return copysign(0, a / b);
+    return q - floor(q) > 0.5 ? floor(q) + 1 : floor(q);
+}
+
 static bool float_op(rm_run *r, unsigned op, double a, double b, rm_val *out) {
     double v;
     if (b == 0 && (op == '/' || op == '%' || op == RM_OP2('/', '/'))) return rm_tmpl_fail(r, "division by zero");
@@ -64,12 +78,11 @@ static bool float_op(rm_run *r, unsigned op, double a, double b, rm_val *out) {
     case '-': v = a - b; break;
     case '*': v = a * b; break;
     case '/': v = a / b; break;
-    case '%':
-        v = fmod(a, b);
-        if (v != 0 && (v < 0) != (b < 0)) v += b;
-        break;
-    case RM_OP2('/', '/'): v = floor(a / b); break;
-    default: v = pow(a, b);
+    case '%': v = float_mod(a, b); break;
+    case RM_OP2('/', '/'): v = float_div(a, b); break;
+    default:
+        v = pow(a, b);
+        if (isfinite(a) && isfinite(b) && !isfinite(v)) return rm_tmpl_fail(r, "a power is not a real number, or too large");
     }
     *out = rm_val_float(v);
     return true;
