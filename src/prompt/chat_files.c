@@ -29,29 +29,50 @@ static const char *config_template(const json_t *config) {
     return json_string_value(t);
 }
 
-static rmas_status folder(const char *path, char **source, json_t *tokens, rmas_error *err) {
+/* The tokens with a role in one file. */
+static void add_tokens(json_t *tokens, const json_t *config) {
     static const char *const names[] = {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"};
-    char *jinja = rm_path_join(path, "chat_template.jinja"), *file = rm_path_join(path, "tokenizer_config.json"), *text = NULL;
-    size_t n;
-    json_t *config = NULL;
-    rmas_status st = jinja && file ? RMAS_OK : rm_fail(err, RMAS_E_NOMEM, "out of memory");
-    if (st == RMAS_OK && rm_path_exists(jinja)) st = rm_file_read(source, &n, jinja, MAX_FILE, err);
-    if (st == RMAS_OK && rm_path_exists(file) && (st = rm_file_read(&text, &n, file, MAX_FILE, err)) == RMAS_OK) {
-        json_error_t je;
-        config = json_loadb(text, n, JSON_DECODE_INT_AS_REAL, &je); /* model_max_length may be 10^30 */
-        if (!json_is_object(config)) st = rm_fail(err, RMAS_E_FORMAT, "%s: line %d: %s", file, je.line, config ? "not an object" : je.text);
-    }
-    for (size_t i = 0; config && i < RM_COUNT(names); i++) {
+    for (size_t i = 0; i < RM_COUNT(names); i++) {
         json_t *t = json_object_get(config, names[i]);
         if (json_is_object(t)) t = json_object_get(t, "content");
         if (json_is_string(t)) json_object_set(tokens, names[i], t);
+        if (json_is_null(t)) json_object_del(tokens, names[i]);
     }
+}
+
+/* The object in a file, if there is such a file. */
+static rmas_status read_object(json_t **out, const char *file, rmas_error *err) {
+    char *text;
+    size_t n;
+    *out = NULL;
+    if (!rm_path_exists(file)) return RMAS_OK;
+    RM_TRY(rm_file_read(&text, &n, file, MAX_FILE, err));
+    json_error_t je;
+    rmas_status st = RMAS_OK;
+    *out = json_loadb(text, n, JSON_DECODE_INT_AS_REAL, &je); /* model_max_length may be 10^30 */
+    if (!json_is_object(*out)) st = rm_fail(err, RMAS_E_FORMAT, "%s: line %d: %s", file, je.line, *out ? "not an object" : je.text);
+    rm_free(text);
+    return st;
+}
+
+static rmas_status folder(const char *path, char **source, json_t *tokens, rmas_error *err) {
+    char *jinja = rm_path_join(path, "chat_template.jinja"), *file = rm_path_join(path, "tokenizer_config.json");
+    char *old = rm_path_join(path, "special_tokens_map.json");
+    size_t n;
+    json_t *config = NULL, *map = NULL;
+    rmas_status st = jinja && file && old ? RMAS_OK : rm_fail(err, RMAS_E_NOMEM, "out of memory");
+    if (st == RMAS_OK && rm_path_exists(jinja)) st = rm_file_read(source, &n, jinja, MAX_FILE, err);
+    if (st == RMAS_OK) st = read_object(&config, file, err);
+    if (st == RMAS_OK && !json_object_get(config, "added_tokens_decoder")) st = read_object(&map, old, err); /* has the last word in older folders */
+    add_tokens(tokens, config);
+    add_tokens(tokens, map);
     if (st == RMAS_OK && !*source && config_template(config) && !(*source = rm_strdup(config_template(config))))
         st = rm_fail(err, RMAS_E_NOMEM, "out of memory");
     json_decref(config);
+    json_decref(map);
     rm_free(jinja);
     rm_free(file);
-    rm_free(text);
+    rm_free(old);
     return st;
 }
 

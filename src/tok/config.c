@@ -10,6 +10,12 @@
 enum { N_NAMED = 7, MAX_TEMPLATE = 16 << 20 };
 static const char *const named[N_NAMED] = {"bos_token", "eos_token", "pad_token", "unk_token", "sep_token", "cls_token", "mask_token"};
 
+/* An entry of added_tokens_decoder. */
+typedef struct {
+    size_t at, n; /* content, in `texts` */
+    bool single_word, lstrip, rstrip, normalized, special;
+} entry;
+
 typedef struct {
     rm_tok *t;
     rmas_error *err;
@@ -17,7 +23,12 @@ typedef struct {
     const char *path;
     char *token[N_NAMED]; /* NULL: not given */
     bool known[N_NAMED]; /* given, perhaps as null */
-    rm_strbuf extra; /* extra special tokens, each with a NUL behind it */
+    bool has_entries; /* there is an added_tokens_decoder */
+    entry *entry;
+    size_t n_entry, cap_entry;
+    rm_strbuf texts;
+    bool has_extra; /* there are extra_special_tokens: additional_special_tokens do not count */
+    rm_strbuf extra, additional, own; /* special tokens without a role, each with a NUL behind it */
     char *class, *model_type, *template;
     bool has_prefix_space, prefix_space, legacy;
 } config;
@@ -64,16 +75,19 @@ static rmas_status read_token(config *c, rm_json_event e, char **out) {
     }
 }
 
-static rmas_status read_extra(config *c) {
+/* A list of tokens, or an object of them by name. */
+static rmas_status read_tokens(config *c, rm_strbuf *out) {
     rm_json_event e;
     RM_TRY(next(c, &e));
-    if (e != RM_JSON_ARRAY) return skip(c, e);
+    if (e != RM_JSON_ARRAY && e != RM_JSON_OBJECT) return skip(c, e);
+    if (out == &c->extra) c->has_extra = true;
     for (;;) {
         RM_TRY(next(c, &e));
-        if (e == RM_JSON_ARRAY_END) return c->extra.failed ? no_memory(c) : RMAS_OK;
+        if (e == RM_JSON_KEY) RM_TRY(next(c, &e));
+        if (e == RM_JSON_ARRAY_END || e == RM_JSON_OBJECT_END) return out->failed ? no_memory(c) : RMAS_OK;
         char *token = NULL;
         rmas_status s = read_token(c, e, &token);
-        if (token) rm_strbuf_add(&c->extra, token, strlen(token) + 1);
+        if (token) rm_strbuf_add(out, token, strlen(token) + 1);
         rm_free(token);
         RM_TRY(s);
     }
@@ -114,23 +128,84 @@ static rmas_status read_bool(config *c, bool *out, bool *given) {
     return RMAS_OK;
 }
 
+/* One entry of added_tokens_decoder, behind its opening brace. */
+static rmas_status read_entry(config *c) {
+    entry x = {.at = c->texts.n};
+    bool has_text = false, has_normalized = false;
+    for (;;) {
+        rm_json_event e;
+        RM_TRY(next(c, &e));
+        if (e == RM_JSON_OBJECT_END) break;
+        if (rm_json_is(&c->j, "content")) {
+            char *text = NULL;
+            RM_TRY(read_string(c, &text));
+            has_text = text != NULL;
+            c->texts.n = x.at;
+            if (text) rm_strbuf_puts(&c->texts, text);
+            rm_free(text);
+        } else if (rm_json_is(&c->j, "single_word"))
+            RM_TRY(read_bool(c, &x.single_word, NULL));
+        else if (rm_json_is(&c->j, "lstrip"))
+            RM_TRY(read_bool(c, &x.lstrip, NULL));
+        else if (rm_json_is(&c->j, "rstrip"))
+            RM_TRY(read_bool(c, &x.rstrip, NULL));
+        else if (rm_json_is(&c->j, "normalized"))
+            RM_TRY(read_bool(c, &x.normalized, &has_normalized));
+        else if (rm_json_is(&c->j, "special"))
+            RM_TRY(read_bool(c, &x.special, NULL));
+        else
+            RM_TRY(skip(c, RM_JSON_KEY));
+    }
+    x.n = c->texts.n - x.at;
+    if (!has_normalized) x.normalized = !x.special;
+    if (!has_text || x.n == 0) return RMAS_OK;
+    if (c->n_entry == c->cap_entry) {
+        size_t cap = c->cap_entry * 2 + 32;
+        entry *p = rm_realloc_array(c->entry, cap, sizeof *p);
+        if (!p) return no_memory(c);
+        c->entry = p;
+        c->cap_entry = cap;
+    }
+    c->entry[c->n_entry++] = x;
+    return c->texts.failed ? no_memory(c) : RMAS_OK;
+}
+
+static rmas_status read_entries(config *c) {
+    rm_json_event e;
+    RM_TRY(next(c, &e));
+    if (e != RM_JSON_OBJECT) return skip(c, e);
+    c->has_entries = true;
+    for (;;) {
+        RM_TRY(next(c, &e));
+        if (e == RM_JSON_OBJECT_END) return RMAS_OK;
+        RM_TRY(next(c, &e));
+        RM_TRY(e == RM_JSON_OBJECT ? read_entry(c) : skip(c, e));
+    }
+}
+
 typedef rmas_status (*key_fn)(config *c);
 
 static rmas_status token_key(config *c) {
     rm_json_event e;
     for (int i = 0; i < N_NAMED; i++) {
         if (!rm_json_is(&c->j, named[i])) continue;
-        if (c->known[i]) return skip(c, RM_JSON_KEY);
         RM_TRY(next(c, &e));
         c->known[i] = true;
         return read_token(c, e, &c->token[i]);
     }
-    if (rm_json_is(&c->j, "extra_special_tokens") || rm_json_is(&c->j, "additional_special_tokens")) return read_extra(c);
-    return skip(c, RM_JSON_KEY);
+    if (rm_json_is(&c->j, "extra_special_tokens")) return read_tokens(c, &c->extra);
+    if (rm_json_is(&c->j, "additional_special_tokens")) return read_tokens(c, &c->additional);
+    if (c->j.len < 6 || memcmp(c->j.str + c->j.len - 6, "_token", 6) != 0) return skip(c, RM_JSON_KEY);
+    char *token = NULL; /* roles of the model's own: image_token and the like */
+    RM_TRY(read_string(c, &token));
+    if (token) rm_strbuf_add(&c->own, token, strlen(token) + 1);
+    rm_free(token);
+    return c->own.failed ? no_memory(c) : RMAS_OK;
 }
 
 static rmas_status config_key(config *c) {
     if (rm_json_is(&c->j, "clean_up_tokenization_spaces")) return read_bool(c, &c->t->cleanup, NULL);
+    if (rm_json_is(&c->j, "added_tokens_decoder")) return read_entries(c);
     if (rm_json_is(&c->j, "chat_template")) return read_template(c);
     if (rm_json_is(&c->j, "tokenizer_class")) return read_string(c, &c->class);
     if (rm_json_is(&c->j, "legacy")) return read_bool(c, &c->legacy, NULL);
@@ -239,12 +314,40 @@ static rmas_status rebuild(config *c) {
     if (regex) {
         c->t->bpe.ignore_merges = c->t->bpe.fuse_unk = c->t->bpe.byte_fallback = false;
         c->t->bpe.unk = -1;
-        return rm_tok_byte_level(c->t, regex, false, true, c->err);
+        RM_TRY(rm_tok_byte_level(c->t, regex, false, true, c->err));
+        c->t->pre.step[c->t->pre.n - 1].flag = c->has_prefix_space && c->prefix_space;
+        return RMAS_OK;
     }
     if (strcmp(class, "LlamaTokenizer") == 0) return rebuild_llama(c);
     if (strcmp(class, "GemmaTokenizer") == 0 && !c->known[6]) { /* the class's own default for mask_token */
         c->token[6] = rm_strdup("<mask>");
         if (!c->token[6]) return no_memory(c);
+    }
+    return RMAS_OK;
+}
+
+/* Entries of added_tokens_decoder have the last word on how a token is found; one that is an ordinary token becomes an added
+ * one. What tokenizer.json calls special stays so. */
+static rmas_status apply_entries(config *c) {
+    rm_tok *t = c->t;
+    int n_old = t->n_added, at = 0; /* both lists have mostly the same order: each search begins where the last one ended */
+    for (size_t k = 0; k < c->n_entry; k++) {
+        const entry *e = &c->entry[k];
+        const char *text = rm_str(&c->texts) + e->at;
+        rm_added_token *x = NULL;
+        for (int i = 0; i < n_old && !x; i++, at = at + 1 < n_old ? at + 1 : 0)
+            if (t->added[at].len == e->n && memcmp(t->vocab.pool + t->added[at].off, text, e->n) == 0) x = &t->added[at];
+        if (!x) {
+            int32_t id = rm_vocab_find(&t->vocab, text, e->n);
+            if (id < 0) continue;
+            if (!(x = rm_tok_add_token(t, text, e->n, id))) return no_memory(c);
+            x->normalized = true;
+        }
+        x->single_word = e->single_word;
+        x->lstrip = e->lstrip;
+        x->rstrip = e->rstrip;
+        x->normalized &= e->normalized || x->special; /* in the reference both are looked for, of special tokens only the old one */
+        x->special |= e->special;
     }
     return RMAS_OK;
 }
@@ -271,18 +374,23 @@ static rmas_status make_special(config *c, const char *token, int32_t *id) {
     return RMAS_OK;
 }
 
+static rmas_status make_all_special(config *c, const rm_strbuf *texts) {
+    int32_t id;
+    for (size_t i = 0; i < texts->n && c->t->n_added < 1 << 20; i += strlen(texts->s + i) + 1) RM_TRY(make_special(c, texts->s + i, &id));
+    return RMAS_OK;
+}
+
 static rmas_status apply(config *c) {
     rm_tok *t = c->t;
-    int32_t id[N_NAMED], other;
+    int32_t id[N_NAMED];
     RM_TRY(rebuild(c));
+    RM_TRY(apply_entries(c));
     for (int i = 0; i < N_NAMED; i++) {
         id[i] = -1;
         if (c->token[i]) RM_TRY(make_special(c, c->token[i], &id[i]));
     }
-    for (size_t i = 0, n; i < c->extra.n && t->n_added < 1 << 20; i += n + 1) {
-        n = strlen(c->extra.s + i);
-        RM_TRY(make_special(c, c->extra.s + i, &other));
-    }
+    RM_TRY(make_all_special(c, &c->own));
+    RM_TRY(make_all_special(c, c->has_extra ? &c->extra : &c->additional));
     t->bos = id[0];
     t->eos = id[1];
     t->pad = id[2];
@@ -299,6 +407,10 @@ static rmas_status finish(config *c, rmas_status s) {
     if (s == RMAS_OK) s = apply(c);
     for (int i = 0; i < N_NAMED; i++) rm_free(c->token[i]);
     rm_strbuf_free(&c->extra);
+    rm_strbuf_free(&c->additional);
+    rm_strbuf_free(&c->own);
+    rm_strbuf_free(&c->texts);
+    rm_free(c->entry);
     rm_free(c->class);
     rm_free(c->model_type);
     rm_free(c->template);
@@ -313,7 +425,7 @@ rmas_status rm_tok_read_config(rm_tok *t, const char *text, size_t n, rmas_error
 rmas_status rm_tok_read_folder(rm_tok *t, const char *folder, rmas_error *err) {
     config c = {.t = t, .path = folder, .err = err};
     rmas_status s = read_file(&c, folder, "tokenizer_config.json", config_key);
-    if (s == RMAS_OK) s = read_file(&c, folder, "special_tokens_map.json", token_key); /* older folders: what the configuration leaves out */
+    if (s == RMAS_OK && !c.has_entries) s = read_file(&c, folder, "special_tokens_map.json", token_key); /* older folders: it has the last word */
     if (s == RMAS_OK) s = read_file(&c, folder, "config.json", model_key);
     if (s == RMAS_OK) s = read_jinja(&c, folder);
     return finish(&c, s);

@@ -249,6 +249,46 @@ static void folders(void **state) {
     drop("tokenizer_config.json");
 }
 
+/* What the configuration says of added tokens, and where their roles are written. */
+static void folder_tokens(void **state) {
+    (void)state;
+    const char *file = "{" SPM_REST ", " SPM_MODEL "}";
+    put("tokenizer.json", file, strlen(file));
+    const char *map = "{\"eos_token\": \"b\", \"pad_token\": {\"content\": \"ab\"}}";
+    put("special_tokens_map.json", map, strlen(map));
+    const char *config = "{\"eos_token\": \"a\", \"added_tokens_decoder\": {\"1\": {\"content\": \"<s>\", \"lstrip\": true, \"rstrip\": false, "
+                         "\"normalized\": false, \"single_word\": false, \"special\": true}, \"9\": {\"content\": \"nowhere\"}, "
+                         "\"4\": {\"content\": \"b\", \"normalized\": false, \"special\": false}}}";
+    put("tokenizer_config.json", config, strlen(config));
+    rm_tok *t = open_path(root);
+    assert_int_equal(rm_tok_eos(t), 3); /* beside an added_tokens_decoder the map does not count */
+    assert_int_equal(rm_tok_pad(t), -1);
+    assert_string_equal(ids_of(t, "b  <s>b", false), "4 1 4"); /* lstrip, and a token of the vocabulary that became an added one */
+    assert_false(rm_tok_is_special(t, 4));
+    rm_tok_close(t);
+    config = "{\"eos_token\": \"a\", \"add_bos_token\": true, \"image_token\": \"ab\", \"extra_special_tokens\": {\"x_token\": \"" BLANK BLANK "\"}, "
+             "\"additional_special_tokens\": [\"<unk>\"]}";
+    put("tokenizer_config.json", config, strlen(config));
+    t = open_path(root);
+    assert_int_equal(rm_tok_eos(t), 4); /* without one it has the last word */
+    assert_int_equal(rm_tok_pad(t), 6);
+    assert_true(rm_tok_is_special(t, 6) && rm_tok_is_special(t, 10));
+    assert_false(rm_tok_is_special(t, 0)); /* extra_special_tokens are there */
+    assert_string_equal(ids_of(t, "aab", false), "5 6");
+    rm_tok_close(t);
+    drop("special_tokens_map.json");
+    rm_strbuf b = {0};
+    byte_level_json(&b, "null", QWEN, "");
+    put("tokenizer.json", b.s, b.n);
+    rm_strbuf_free(&b);
+    config = "{\"tokenizer_class\": \"Qwen2Tokenizer\", \"add_prefix_space\": true}";
+    put("tokenizer_config.json", config, strlen(config));
+    t = open_path(root);
+    assert_string_equal(ids_of(t, "x,", false), "32 120 32 44"); /* before every word */
+    rm_tok_close(t);
+    drop("tokenizer_config.json");
+}
+
 static void clean_up(void **state) {
     (void)state;
     rm_strbuf b = {0};
@@ -728,23 +768,15 @@ static int teardown(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(byte_level_text),
-        cmocka_unit_test(added_tokens),
-        cmocka_unit_test(byte_fallback),
-        cmocka_unit_test(cuts),
-        cmocka_unit_test(folders),
-        cmocka_unit_test(clean_up),
-        cmocka_unit_test(known_expressions),
-        cmocka_unit_test(behaviours),
-        cmocka_unit_test(hostile_expressions),
-        cmocka_unit_test(normal_forms),
-        cmocka_unit_test(alphabet),
-        cmocka_unit_test(bad_files),
-        cmocka_unit_test(damaged_files),
-        cmocka_unit_test(cut_config),
-        cmocka_unit_test(long_texts),
-        cmocka_unit_test(out_of_memory),
-        cmocka_unit_test(gguf_spm),
+        cmocka_unit_test(byte_level_text), cmocka_unit_test(added_tokens),
+        cmocka_unit_test(byte_fallback),   cmocka_unit_test(cuts),
+        cmocka_unit_test(folders),         cmocka_unit_test(folder_tokens),
+        cmocka_unit_test(clean_up),        cmocka_unit_test(known_expressions),
+        cmocka_unit_test(behaviours),      cmocka_unit_test(hostile_expressions),
+        cmocka_unit_test(normal_forms),    cmocka_unit_test(alphabet),
+        cmocka_unit_test(bad_files),       cmocka_unit_test(damaged_files),
+        cmocka_unit_test(cut_config),      cmocka_unit_test(long_texts),
+        cmocka_unit_test(out_of_memory),   cmocka_unit_test(gguf_spm),
         cmocka_unit_test(gguf_gpt2),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
