@@ -156,6 +156,7 @@ static rmas_status read_entry(config *c) {
         else
             RM_TRY(skip(c, RM_JSON_KEY));
     }
+    if (c->texts.failed) return no_memory(c);
     x.n = c->texts.n - x.at;
     if (!has_normalized) x.normalized = !x.special;
     if (!has_text || x.n == 0) return RMAS_OK;
@@ -167,7 +168,7 @@ static rmas_status read_entry(config *c) {
         c->cap_entry = cap;
     }
     c->entry[c->n_entry++] = x;
-    return c->texts.failed ? no_memory(c) : RMAS_OK;
+    return RMAS_OK;
 }
 
 static rmas_status read_entries(config *c) {

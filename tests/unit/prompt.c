@@ -5,9 +5,12 @@
 #include <cmocka.h>
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "prompt/prompt.h"
+#include "util/file.h"
 #include "util/mem.h"
 
 static rm_pack *open_pack(const char *text) {
@@ -290,11 +293,42 @@ static void out_of_memory(void **state) {
     }
 }
 
+/* Which file says what the special tokens of a folder are. */
+static void chat_source(void **state) {
+    (void)state;
+    static const struct {
+        const char *config, *bos, *pad;
+    } row[] = {
+        {"{\"chat_template\": \"T\", \"bos_token\": \"a\", \"pad_token\": {\"content\": \"p\"}}", "b", NULL},
+        {"{\"chat_template\": \"T\", \"bos_token\": \"a\", \"pad_token\": \"p\", \"added_tokens_decoder\": {}}", "a", "p"},
+    };
+    char root[] = "/tmp/rmas-prompt-XXXXXX", config[64], map[64];
+    assert_non_null(mkdtemp(root));
+    snprintf(config, sizeof config, "%s/tokenizer_config.json", root);
+    snprintf(map, sizeof map, "%s/special_tokens_map.json", root);
+    assert_int_equal(rm_file_write(map, "{\"bos_token\": \"b\", \"pad_token\": null}", 37, NULL), RMAS_OK);
+    for (size_t i = 0; i < RM_COUNT(row); i++) {
+        char *source;
+        json_t *tokens;
+        assert_int_equal(rm_file_write(config, row[i].config, strlen(row[i].config), NULL), RMAS_OK);
+        assert_int_equal(rm_chat_source(&source, &tokens, root, NULL), RMAS_OK);
+        assert_string_equal(source, "T");
+        assert_string_equal(json_string_value(json_object_get(tokens, "bos_token")), row[i].bos);
+        const char *pad = json_string_value(json_object_get(tokens, "pad_token"));
+        assert_true(row[i].pad ? pad && !strcmp(pad, row[i].pad) : !pad);
+        rm_free(source);
+        json_decref(tokens);
+    }
+    unlink(config);
+    unlink(map);
+    rmdir(root);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lookups),       cmocka_unit_test(errors_with_lines), cmocka_unit_test(large_packs),      cmocka_unit_test(rules),
         cmocka_unit_test(default_pack),  cmocka_unit_test(split_at_slots),    cmocka_unit_test(system_into_user), cmocka_unit_test(text_mode),
-        cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(out_of_memory), cmocka_unit_test(chat_source),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -580,7 +580,9 @@ static void cut_config(void **state) {
     (void)state;
     static const char config[] =
         "{\"bos_token\": {\"content\": \"<a>\", \"special\": true}, \"additional_special_tokens\": [\"h\", {\"content\": \"e\"}],"
-        "\"tokenizer_class\": \"Qwen2Tokenizer\", \"chat_template\": [{\"name\": \"default\", \"template\": \"x\"}]}";
+        "\"added_tokens_decoder\": {\"300\": {\"content\": \"<a>\", \"lstrip\": true}}, \"x_token\": \"h\", "
+        "\"extra_special_tokens\": {\"y\": \"h\"}, \"tokenizer_class\": \"Qwen2Tokenizer\", \"chat_template\": [{\"name\": \"default\", "
+        "\"template\": \"x\"}]}";
     rm_strbuf b = {0};
     byte_level_json(&b, "{\"type\": \"NFC\"}", QWEN, ADDED(300, "<a>", SPECIAL));
     put("tokenizer.json", b.s, b.n);
@@ -630,7 +632,8 @@ static void out_of_memory(void **state) {
     byte_level_json(&b, "{\"type\": \"NFC\"}", QWEN, ADDED(300, "<a>", SPECIAL));
     put("tokenizer.json", b.s, b.n);
     rm_strbuf_free(&b);
-    static const char config[] = "{\"eos_token\": \"<a>\", \"chat_template\": \"x\", \"extra_special_tokens\": [\"h\"]}";
+    static const char config[] = "{\"eos_token\": \"<a>\", \"chat_template\": \"x\", \"extra_special_tokens\": [\"h\"], \"x_token\": \"l\", "
+                                 "\"added_tokens_decoder\": {\"300\": {\"content\": \"<a>\"}, \"301\": {\"content\": \"o\"}}}";
     put("tokenizer_config.json", config, sizeof config - 1);
     bool done = false;
     for (long k = 1; !done && k < 2000; k++) {
