@@ -24,6 +24,7 @@ typedef struct {
     char *token[N_NAMED]; /* NULL: not given */
     bool known[N_NAMED]; /* given, perhaps as null */
     bool has_entries; /* there is an added_tokens_decoder */
+    bool rebuilt; /* by a class that knows nothing of the flags in tokenizer.json if there is one */
     entry *entry;
     size_t n_entry, cap_entry;
     rm_strbuf texts;
@@ -297,6 +298,7 @@ static rmas_status rebuild_llama(config *c) {
     bool prefix = !c->has_prefix_space || c->prefix_space;
     if (rm_vocab_find(&t->vocab, "\xC4\xA0", 2) >= 0) /* the byte-level space: the class would lose the spaces */
         return remark(c, "declared LlamaTokenizer, read as the byte-level tokenizer that it is");
+    c->rebuilt = true;
     rm_steps_free(&t->norm);
     rm_steps_free(&t->pre);
     rm_step *x = rm_steps_add(&t->pre, RM_STEP_METASPACE);
@@ -313,6 +315,7 @@ static rmas_status rebuild(config *c) {
     const char *class = effective_class(c);
     const char *regex = strcmp(class, "Qwen2Tokenizer") == 0 ? rm_regex_qwen2 : strcmp(class, "Qwen3_5Tokenizer") == 0 ? rm_regex_qwen35 : NULL;
     if (regex) {
+        c->rebuilt = true;
         c->t->bpe.ignore_merges = c->t->bpe.fuse_unk = c->t->bpe.byte_fallback = false;
         c->t->bpe.unk = -1;
         RM_TRY(rm_tok_byte_level(c->t, regex, false, true, c->err));
@@ -320,7 +323,9 @@ static rmas_status rebuild(config *c) {
         return RMAS_OK;
     }
     if (strcmp(class, "LlamaTokenizer") == 0) return rebuild_llama(c);
-    if (strcmp(class, "GemmaTokenizer") == 0 && !c->known[6]) { /* the class's own default for mask_token */
+    if (strcmp(class, "GemmaTokenizer") != 0) return RMAS_OK;
+    c->rebuilt = true;
+    if (!c->known[6]) { /* the class's own default for mask_token */
         c->token[6] = rm_strdup("<mask>");
         if (!c->token[6]) return no_memory(c);
     }
@@ -328,7 +333,7 @@ static rmas_status rebuild(config *c) {
 }
 
 /* Entries of added_tokens_decoder have the last word on how a token is found; one that is an ordinary token becomes an added
- * one. What tokenizer.json calls special stays so. */
+ * one. What tokenizer.json calls special stays so, unless the class is rebuilt. */
 static rmas_status apply_entries(config *c) {
     rm_tok *t = c->t;
     int n_old = t->n_added, at = 0; /* both lists have mostly the same order: each search begins where the last one ended */
@@ -342,6 +347,10 @@ static rmas_status apply_entries(config *c) {
             int32_t id = rm_vocab_find(&t->vocab, text, e->n);
             if (id < 0) continue;
             if (!(x = rm_tok_add_token(t, text, e->n, id))) return no_memory(c);
+            x->normalized = true;
+        }
+        if (c->rebuilt) {
+            x->special = false;
             x->normalized = true;
         }
         x->single_word = e->single_word;

@@ -278,13 +278,15 @@ static void folder_tokens(void **state) {
     rm_tok_close(t);
     drop("special_tokens_map.json");
     rm_strbuf b = {0};
-    byte_level_json(&b, "null", QWEN, "");
+    byte_level_json(&b, "null", QWEN, ADDED(300, "<a>", SPECIAL));
     put("tokenizer.json", b.s, b.n);
     rm_strbuf_free(&b);
-    config = "{\"tokenizer_class\": \"Qwen2Tokenizer\", \"add_prefix_space\": true}";
+    config = "{\"tokenizer_class\": \"Qwen2Tokenizer\", \"add_prefix_space\": true, \"added_tokens_decoder\": {\"300\": {\"content\": \"<a>\", "
+             "\"normalized\": false, \"special\": false}}}";
     put("tokenizer_config.json", config, strlen(config));
     t = open_path(root);
     assert_string_equal(ids_of(t, "x,", false), "32 120 32 44"); /* before every word */
+    assert_false(rm_tok_is_special(t, 300)); /* such a class does not see what tokenizer.json says of it */
     rm_tok_close(t);
     drop("tokenizer_config.json");
 }
