@@ -271,7 +271,7 @@ static int run_make(int argc, char **argv) {
         rmas_status st = n_word ? rm_fail(&err, RMAS_E_ARG, "'%s' is not an option", argv[1]) : make(&s, &p, &m, own, &err);
         if (st == RMAS_E_CANCELLED) {
             fprintf(stderr, "rmas data make: interrupted; the attempts so far are kept, --resume goes on\n");
-            status = 130;
+            status = 128 + *rm_run_catch_interrupts();
         } else if (st != RMAS_OK) {
             status = rm_cli_fail(argv[0], &err);
         }

@@ -77,7 +77,7 @@ int cmd_run(int argc, char **argv) {
         n_word > 1 || (n_word && f.system != argv[1]) ? rm_fail(&err, RMAS_E_ARG, "'%s' is not an option", argv[n_word]) : run(&f, &p, &show, &err);
     if (st == RMAS_E_CANCELLED) {
         fprintf(stderr, "rmas run: interrupted%s\n", f.result_jsonl ? "; the results so far are kept, --resume goes on" : "");
-        status = 130;
+        status = 128 + *rm_run_catch_interrupts();
     } else if (st != RMAS_OK) {
         status = rm_cli_fail(argv[0], &err);
     }

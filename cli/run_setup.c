@@ -161,7 +161,7 @@ static volatile sig_atomic_t interrupted;
 
 static void on_interrupt(int sig) {
     if (interrupted) _exit(128 + sig); /* twice: at once */
-    interrupted = 1;
+    interrupted = sig;
 }
 
 void rm_run_close(rm_run_parts *p) {
