@@ -57,6 +57,9 @@ typedef struct {
  * stderr); 2 after --help was printed (the caller returns 0 then). Parsing stops at "--". */
 int rm_opt_parse(int argc, char **argv, const rm_opt *opts, const char *usage, int *n_word);
 
+/* Settings of sampling that mean nothing, as the reference refuses them; temperature 0 is greedy, a negative min_p the model's own. */
+rmas_status rm_cli_check_sampling(double temperature, double top_p, double min_p, rmas_error *err);
+
 /* Prints "rmas COMMAND: message" on stderr and returns 1. */
 int rm_cli_fail(const char *command, const rmas_error *err);
 

@@ -224,7 +224,10 @@ static rmas_status open_all(state *s, const char *path, rmas_error *err) {
     const bool exact = !strcmp(o->dtype, "f32");
     if (!exact && strcmp(o->dtype, "native") != 0) return rm_fail(err, RMAS_E_ARG, "--dtype: '%s' is neither f32 nor native", o->dtype);
     if (o->threads < 0 || o->threads > 4096) return rm_fail(err, RMAS_E_ARG, "--threads: %lld is not between 0 and 4096", (long long)o->threads);
-    if (o->max_new < 1 || o->max_new > 1 << 24) return rm_fail(err, RMAS_E_ARG, "--max_new_tokens: from 1 on");
+    if (o->max_new < 1 || o->max_new > 1 << 24)
+        return rm_fail(err, RMAS_E_ARG, "--max_new_tokens %lld: from 1 to %d", (long long)o->max_new, 1 << 24);
+    if (o->top_k < -1 || o->top_k > INT32_MAX) return rm_fail(err, RMAS_E_ARG, "--top_k %lld: -1, 0 or more", (long long)o->top_k);
+    RM_TRY(rm_cli_check_sampling(o->temperature, o->top_p, o->min_p, err));
     RM_TRY(rm_tok_open(&s->tok, path, err));
     RM_TRY(rm_generation_config_read(&s->gen, path, err));
     RM_TRY(rm_exec_new(&s->exec, (int)o->threads, o->isa, err));

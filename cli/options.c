@@ -107,6 +107,13 @@ int rm_opt_parse(int argc, char **argv, const rm_opt *opts, const char *usage, i
     return 0;
 }
 
+rmas_status rm_cli_check_sampling(double temperature, double top_p, double min_p, rmas_error *err) {
+    if (temperature < 0) return rm_fail(err, RMAS_E_ARG, "--temperature %g: it must be at least 0 (greedy)", temperature);
+    if (top_p < 0) return rm_fail(err, RMAS_E_ARG, "--top_p %g: it must be from 0 to 1 (off)", top_p);
+    if (min_p > 1) return rm_fail(err, RMAS_E_ARG, "--min_p %g: it must be at most 1; -1: as the model says", min_p);
+    return RMAS_OK;
+}
+
 int rm_cli_fail(const char *command, const rmas_error *err) {
     fprintf(stderr, "rmas %s: %s\n", command, err->msg);
     return 1;

@@ -193,6 +193,31 @@ static rmas_status open_system(rm_run_flags *f, rm_run_parts *p, rm_run_options 
     return RMAS_OK;
 }
 
+/* What no system could mean, before it is made smaller than 64 bits. */
+static rmas_status check_numbers(const rm_run_flags *f, rmas_error *err) {
+    const struct {
+        const char *name;
+        int64_t value;
+    } whole[] = {{"latent_length", f->latent},
+                 {"num_recursive_rounds", f->rounds},
+                 {"batch_size", f->batch},
+                 {"max_new_tokens", f->max_new_tokens},
+                 {"max_answer_tokens", f->max_answer},
+                 {"ans_max_new_tokens", f->ans_max},
+                 {"num_rollouts", f->rollouts},
+                 {"top_k", f->top_k},
+                 {"choice_old_prompt", f->choice_old},
+                 {"max_tool_rounds", f->max_tool_rounds},
+                 {"threads", f->threads}};
+    for (size_t i = 0; i < RM_COUNT(whole); i++)
+        if (whole[i].value > INT32_MAX || whole[i].value < INT32_MIN)
+            return rm_fail(err, RMAS_E_ARG, "--%s %lld: too %s", whole[i].name, (long long)whole[i].value, whole[i].value > 0 ? "large" : "small");
+    if (f->threads < 0) return rm_fail(err, RMAS_E_ARG, "--threads %lld: it must be at least 0 (all processors)", (long long)f->threads);
+    if (f->choice_old < -1 || f->choice_old > 3)
+        return rm_fail(err, RMAS_E_ARG, "--choice_old_prompt %lld: it must be -1 to 3", (long long)f->choice_old);
+    return rm_cli_check_sampling(f->temperature, f->top_p, f->min_p, err);
+}
+
 static rmas_status read_settings(rm_run_flags *f, rm_run_parts *p, rm_show *show, rm_run_options *o, rmas_error *err) {
     const char *dataset = f->dataset && rm_dataset_canonical(f->dataset) ? rm_dataset_canonical(f->dataset) : f->dataset ? f->dataset : "gsm8k";
     const rm_system *named = p->named ? p->named : p->sys;
@@ -200,16 +225,11 @@ static rmas_status read_settings(rm_run_flags *f, rm_run_parts *p, rm_show *show
     RM_TRY(manifest_settings(f, named, err));
     if (published) RM_TRY(recommended_settings(f, named, dataset, show, err));
     if (is(f->method, "text") || p->named) f->rounds = 1; /* one pass */
+    RM_TRY(check_numbers(f, err));
     if (f->choice_old < 0) f->choice_old = strcmp(dataset, "gpqa") ? 0 : 2;
-    if (f->choice_old > 3) return rm_fail(err, RMAS_E_ARG, "--choice_old_prompt %lld: there are 0 to 3", (long long)f->choice_old);
-    if (f->latent > INT32_MAX || f->rounds > INT32_MAX || f->batch > INT32_MAX || f->max_new_tokens > INT32_MAX || f->max_answer > INT32_MAX ||
-        f->rollouts > INT32_MAX || f->top_k > INT32_MAX)
-        return rm_fail(err, RMAS_E_ARG, "a number on the command line is too large");
     if (f->batch < 1 || f->batch > 65536) return rm_fail(err, RMAS_E_ARG, "--batch_size %lld: it must be 1 to 65536", (long long)f->batch);
     if (f->rounds < 1) return rm_fail(err, RMAS_E_ARG, "--num_recursive_rounds %lld: it must be at least 1", (long long)f->rounds);
     if (f->latent < 0) return rm_fail(err, RMAS_E_ARG, "--latent_length %lld: it must be at least 0", (long long)f->latent);
-    if (f->temperature < 0) return rm_fail(err, RMAS_E_ARG, "--temperature %g: it must be 0 (greedy) or more", f->temperature);
-    if (f->top_p < 0) return rm_fail(err, RMAS_E_ARG, "--top_p %g: it must be 0 to 1", f->top_p);
     o->messages = is(f->messages, "other") ? RM_MESSAGES_OTHER : is(f->messages, "zero") ? RM_MESSAGES_ZERO : RM_MESSAGES_OWN;
     if (!o->messages && !is(f->messages, "own")) return rm_fail(err, RMAS_E_ARG, "--messages %s: there are own, other and zero", f->messages);
     if (o->messages && !is(f->method, "latent")) return rm_fail(err, RMAS_E_ARG, "--messages %s: only with --method latent", f->messages);

@@ -183,7 +183,7 @@ static rmas_status check_options(const rm_runner *r, rmas_error *err) {
     const rm_run_options *o = r->o;
     if (o->max_new_tokens <= 0) return rm_fail(err, RMAS_E_ARG, "max_new_tokens is %d; it must be at least 1", o->max_new_tokens);
     if (o->n_round <= 0) return rm_fail(err, RMAS_E_ARG, "num_recursive_rounds is %d; it must be at least 1", o->n_round);
-    if (o->n_rollout <= 0 || o->n_rollout > 100000) return rm_fail(err, RMAS_E_ARG, "num_rollouts is %d; it must be at least 1", o->n_rollout);
+    if (o->n_rollout <= 0 || o->n_rollout > 100000) return rm_fail(err, RMAS_E_ARG, "num_rollouts is %d; it must be 1 to 100000", o->n_rollout);
     if (o->batch_size <= 0 || o->batch_size > 65536) return rm_fail(err, RMAS_E_ARG, "batch_size is %d; it must be 1 to 65536", o->batch_size);
     if (o->latent_steps < 0) return rm_fail(err, RMAS_E_ARG, "latent_length is %d; it must not be negative", o->latent_steps);
     if (o->top_k < -1) return rm_fail(err, RMAS_E_ARG, "top_k is %d; it must be -1 (the model's own), 0 (off) or more", o->top_k);

@@ -53,8 +53,8 @@ for flags in "" "--choice_old_prompt -1" "--choice_old_prompt 2"; do
     "$rmas" run chain --dataset gpqa --dataset_path gpqa.jsonl --ans 0 --max_new_tokens 2 --record "said$flags" $flags --quiet >/dev/null 2>"$work/err" || note "gpqa $flags: $(cat "$work/err")"
     cmp -s "said$flags/000000.json" said/000000.json || note "gpqa $flags: another prompt"
 done
-says "default budget" "." "$rmas" run chain --dataset gsm8k --dataset_path questions.jsonl --num_samples 1 --latent_length 0 --ans 0 --max_new_tokens -1 --quiet
 rm -r said*
+python3 -c 'print("{\"index\": 0, \"role\": \"solver\", \"text\": \"" + 500 * "a" + "\"}")' >long
 
 # run: what is refused before anything is loaded
 refuses "no questions" "no questions" "$rmas" run chain
@@ -64,11 +64,22 @@ refuses "unknown tool" "there are python and search" "$rmas" run tools -q x --al
 refuses "no interpreter" "no Python interpreter at /none" env RMAS_PYTHON=/none "$rmas" run tools -q x --allow_tools python
 refuses "two systems" "give either --style NAME or --system DIR" "$rmas" run --style mixture --system chain -q x
 refuses "batch" "must be 1 to 65536" "$rmas" run chain -q x --batch_size 0
-refuses "temperature" "--temperature -1: it must be 0" "$rmas" run chain -q x --temperature -1 --quiet
-refuses "choice prompt" "--choice_old_prompt 7: there are 0 to 3" "$rmas" run chain -q x --choice_old_prompt 7 --quiet
 refuses "tool time" "--python_timeout 0: it must be more than 0" "$rmas" run tools -q x --allow_tools python --python_timeout 0 --quiet
 refuses "resume what" "--resume needs --result_jsonl" "$rmas" run chain -q x --resume
 refuses "method" "--method telepathy" "$rmas" run chain -q x --method telepathy
+
+for f in --temperature=-1 --top_p=-0.1 --min_p=1.5 --threads=-1 --top_k=-4294967297 --max_new_tokens=4294967297 --choice_old_prompt=4; do
+    refuses "$f" "${f%%=*} .*${f#*=}" "$rmas" run chain -q x --quiet "$f"
+done
+says "as many tokens as the data set asks for" "^question 0: .* \\[[1-9][0-9][0-9]+ tokens" \
+    "$rmas" run chain --dataset gsm8k --dataset_path questions.jsonl --num_samples 1 --max_new_tokens -1 --replay long --ans 0
+
+# run: signals
+"$rmas" run chain --dataset gsm8k --dataset_path questions.jsonl --num_recursive_rounds 5000 --quiet >/dev/null 2>"$work/err" &
+sleep 0.5
+kill -TERM $!
+wait $!
+[ $? = 143 ] && grep -q "interrupted" "$work/err" || note "a terminated run: $(cat "$work/err")"
 
 # run: all methods, tools that are not allowed, agents that say so
 for m in latent text text_recursive single single_tools; do
