@@ -26,6 +26,7 @@ typedef struct {
     rm_prefixes *prefixes;
     struct rm_grader *grader; /* for the answer retry */
     rm_job **job; /* [data->n] questions on their way; NULL before and after */
+    bool told_long[RM_SYSTEM_MAX_AGENT]; /* a prompt longer than the agent's model knows is told of once */
     int n_done, n_total;
 } rm_runner;
 

@@ -177,6 +177,15 @@ static rmas_status filled(rm_prompt *out, rm_runner *r, const rm_job *j, const r
     return st_;
 }
 
+/* As in the reference nothing is cut, and positions beyond those of the training are computed like the others. */
+static void note_length(rm_runner *r, const rm_job *j, const rm_stage *st, const rm_prompt *p) {
+    const rm_agent *a = &r->team->agent[st->agent];
+    int n_ctx = rm_model_config(a->model)->n_ctx_train, n = p->n_pos + (st->kind == RM_STAGE_LATENT ? r->o->latent_steps : 0);
+    if (n_ctx <= 0 || n <= n_ctx || r->told_long[st->agent]) return;
+    r->told_long[st->agent] = true;
+    rm_run_note(r, "question %d: %d positions for %s, whose model was trained on texts of %d; nothing is cut off", j->index, n, a->role, n_ctx);
+}
+
 rmas_status rm_prompt_make(rm_prompt *out, rm_runner *r, const rm_job *j, const rm_stage *st, rmas_error *err) {
     int edge[RM_SYSTEM_MAX_EDGE], n_edge;
     bool text = r->o->text;
@@ -195,7 +204,10 @@ rmas_status rm_prompt_make(rm_prompt *out, rm_runner *r, const rm_job *j, const 
     rm_parts_free(&parts);
     rm_strbuf_free(&system);
     rm_time_back(r->team->exec, was);
-    if (status != RMAS_OK) rm_prompt_free(out);
+    if (status == RMAS_OK)
+        note_length(r, j, st, out);
+    else
+        rm_prompt_free(out);
     return status;
 }
 

@@ -62,6 +62,7 @@ static rmas_status find_common(rm_runner *r, const rm_job *j, const rm_prompt *p
     rm_run_options o = *r->o;
     o.record = NULL;
     quiet.o = &o;
+    quiet.told_long[st->agent] = true;
     RM_TRY(rm_job_new(&k, &quiet, other, err));
     rmas_status status = rm_prompt_make(&q, &quiet, k, st, err);
     if (status == RMAS_OK) {
