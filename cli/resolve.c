@@ -42,7 +42,8 @@ int cmd_resolve(int argc, char **argv) {
     int n_word;
     const rm_opt opts[] = {
         {"dataset", RM_OPT_STRING, &dataset, NULL, "NAME", "links differ between code and other data sets"},
-        {"ckpt_override", RM_OPT_LIST, &override, NULL, "KEY=PATH", "a role's model folder, or 'outer' for the outer links; repeatable"},
+        {"ckpt_override", RM_OPT_LIST, &override, NULL, "KEY=PATH",
+         "a role's model folder, 'outer' for the outer links, ROLE/inner for an inner link; repeatable"},
         {0},
     };
     int bad = rm_opt_parse(argc, argv, opts, "rmas resolve STYLE|SYSTEM [--dataset NAME] [--ckpt_override KEY=PATH]...", &n_word);

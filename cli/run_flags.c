@@ -36,7 +36,8 @@ int rm_run_parse(int argc, char **argv, rm_run_flags *f, const rm_opt *own, cons
     const rm_opt shared[] = {
         STR("style", style, "NAME", "a published system: sequential_light, sequential_scaled, mixture, distillation, deliberation"),
         STR("system", system, "DIR", "a folder with a system.json"),
-        {"ckpt_override", RM_OPT_LIST, &f->override, NULL, "KEY=PATH", "use this folder for a role, or for 'outer'; repeatable"},
+        {"ckpt_override", RM_OPT_LIST, &f->override, NULL, "KEY=PATH",
+         "use this folder for a role, or for 'outer', or this link for ROLE/inner; repeatable"},
         STR("dataset_split", split, "NAME", "only reported: the file decides"),
         INT("num_samples", num_samples, NULL, "N", "take N questions, -1: all"),
         INT("first", first, NULL, "N", "skip N questions first"),

@@ -247,7 +247,7 @@ static int run_loop(const char *loop, int argc, char **argv) {
         {"system", RM_OPT_STRING, &s.system, NULL, "FOLDER", "system of agents (system.json)"},
         {"style", RM_OPT_STRING, &s.style, NULL, "NAME", "published style: sequential_light, mixture, ..."},
         {"mas_design", RM_OPT_STRING, &s.design, NULL, "NAME", "the same by its design: sequential, hie, distill, deliberation"},
-        {"ckpt_override", RM_OPT_LIST, &s.overrides, NULL, "KEY=PATH", "folder of a role, or 'outer'; repeatable"},
+        {"ckpt_override", RM_OPT_LIST, &s.overrides, NULL, "KEY=PATH", "folder of a role, or 'outer', or an inner link for ROLE/inner; repeatable"},
 #define AGENT_PATHS(name, i, help)                                                                                                                   \
     {name "_model_name_or_path", RM_OPT_STRING, &paths[i][0], NULL, "PATH", help "model"},                                                           \
         {name "_inner_aligner_path", RM_OPT_STRING, &paths[i][1], NULL, "PATH", help "inner link"}

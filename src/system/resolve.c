@@ -9,7 +9,8 @@
 #include "util/mem.h"
 #include "util/strbuf.h"
 
-enum { MAX_JSON = 4 << 20 };
+#define INNER "/inner" /* ROLE/inner overrides the inner link alone */
+enum { MAX_JSON = 4 << 20, INNER_LENGTH = sizeof INNER - 1 };
 
 static rmas_status nomem(rmas_error *err) { return rm_fail(err, RMAS_E_NOMEM, "out of memory"); }
 
@@ -42,25 +43,32 @@ static void miss(finder *f, const char *what, const char *where) {
     rm_strbuf_printf(&f->missing, "%s%s%s%s%s", f->n_missing++ ? "; " : "", what, where ? " (" : "", where ? where : "", where ? ")" : "");
 }
 
-static const char *override_of(const finder *f, const char *key) {
-    size_t n = strlen(key);
+/* The path given for KEY, or for KEY/inner (end: "" or INNER). */
+static const char *override_end(const finder *f, const char *key, const char *end) {
+    size_t n = strlen(key), k = strlen(end);
     const char *found = NULL;
-    for (int i = 0; i < f->o->n_override; i++)
-        if (!strncmp(f->o->override[i], key, n) && f->o->override[i][n] == '=') found = f->o->override[i] + n + 1;
+    for (int i = 0; i < f->o->n_override; i++) {
+        const char *text = f->o->override[i];
+        if (!strncmp(text, key, n) && !strncmp(text + n, end, k) && text[n + k] == '=') found = text + n + k + 1;
+    }
     return found;
 }
+
+static const char *override_of(const finder *f, const char *key) { return override_end(f, key, ""); }
 
 static rmas_status check_overrides(const finder *f, rmas_error *err) {
     for (int i = 0; i < f->o->n_override; i++) {
         const char *text = f->o->override[i], *eq = strchr(text, '=');
         if (!eq || eq == text || !eq[1]) return rm_fail(err, RMAS_E_ARG, "--ckpt_override %s: must have the form KEY=PATH", text);
+        size_t n = (size_t)(eq - text);
         bool known = !strncmp(text, "outer=", 6) && f->s->n_edge > 0;
-        for (int a = 0; a < f->s->n_agent; a++)
-            known |= strlen(f->s->agent[a].role) == (size_t)(eq - text) && !strncmp(f->s->agent[a].role, text, (size_t)(eq - text));
+        if (n > INNER_LENGTH && !strncmp(eq - INNER_LENGTH, INNER, INNER_LENGTH)) n -= INNER_LENGTH;
+        for (int a = 0; a < f->s->n_agent; a++) known |= strlen(f->s->agent[a].role) == n && !strncmp(f->s->agent[a].role, text, n);
         if (known) continue;
         rm_strbuf b = {0};
         for (int a = 0; a < f->s->n_agent; a++) rm_strbuf_printf(&b, "%s%s", a ? ", " : "", f->s->agent[a].role);
-        rmas_status st = rm_fail(err, RMAS_E_ARG, "--ckpt_override %s: %s has %s%s", text, f->s->name, rm_str(&b), f->s->n_edge ? " and outer" : "");
+        rmas_status st = rm_fail(err, RMAS_E_ARG, "--ckpt_override %s: %s has %s%s", text, f->s->name, rm_str(&b),
+                                 f->s->n_edge ? ", outer, and /inner behind a role for its inner link" : "");
         rm_strbuf_free(&b);
         return st;
     }
@@ -103,6 +111,16 @@ static rmas_status find_model(char **out, const rm_system *s, const char *name, 
     return *out ? RMAS_OK : find_in_hub(out, name, err);
 }
 
+static bool holds(const char *folder, const char *name) {
+    char *p = rm_path_join(folder, name);
+    bool there = p && rm_path_exists(p);
+    rm_free(p);
+    return there;
+}
+
+/* What `rmas train inner` writes. */
+static bool is_link_alone(const char *path) { return rm_path_is_dir(path) && !holds(path, "config.json") && holds(path, "adapter.pt"); }
+
 static rmas_status locate_model(finder *f, int i, char **out, rmas_error *err) {
     const rm_agent_spec *a = &f->s->agent[i];
     const char *override = override_of(f, a->role);
@@ -111,6 +129,11 @@ static rmas_status locate_model(finder *f, int i, char **out, rmas_error *err) {
         if (!*out) {
             rm_strbuf b = {0};
             rm_strbuf_printf(&b, "%s does not exist%s%s", override, a->repo ? "; published as " : "", a->repo ? a->repo : "");
+            miss(f, a->role, rm_str(&b));
+            rm_strbuf_free(&b);
+        } else if (is_link_alone(*out)) {
+            rm_strbuf b = {0};
+            rm_strbuf_printf(&b, "%s holds an inner link, not a model; %s%s=%s takes the link", override, a->role, INNER, override);
             miss(f, a->role, rm_str(&b));
             rm_strbuf_free(&b);
         }
@@ -136,7 +159,12 @@ rmas_status rm_system_model(char **out, const rm_system *s, int agent, const cha
     finder f = {.s = s, .o = &(rm_resolve_options){.override = override, .n_override = n_override}};
     *out = NULL;
     rmas_status st = locate_model(&f, agent, out, err);
-    if (st == RMAS_OK && !*out) st = rm_fail(err, RMAS_E_IO, "%s: the model of %s is missing: %s", s->name, s->agent[agent].role, rm_str(&f.missing));
+    if (st == RMAS_OK && f.n_missing)
+        st = rm_fail(err, RMAS_E_IO, "%s: the model of %s is missing: %s", s->name, s->agent[agent].role, rm_str(&f.missing));
+    if (st != RMAS_OK) {
+        rm_free(*out);
+        *out = NULL;
+    }
     rm_strbuf_free(&f.missing);
     return st;
 }
@@ -199,8 +227,14 @@ static rmas_status type_beside(const char *link, char **out, rmas_error *err) {
 static rmas_status locate_inner(finder *f, int i, rm_files *out, rmas_error *err) {
     const rm_agent_spec *a = &f->s->agent[i];
     const char *given = a->inner[f->o->task], *model = out->agent[i].model;
+    const char *override = override_end(f, a->role, INNER);
     char *file = NULL;
-    if (given) {
+    if (override) {
+        given = override;
+        file = !rm_path_is_dir(override) ? rm_strdup(override)
+                                         : rm_path_join(override, holds(override, "adapter.pt") ? "adapter.pt" : "adapter.safetensors");
+        if (!file) return nomem(err);
+    } else if (given) {
         file = rm_path_join(f->s->dir ? f->s->dir : ".", given);
         if (!file) return nomem(err);
     } else if (model && rm_path_is_dir(model)) {
@@ -243,7 +277,7 @@ static rmas_status outer_folder(finder *f, char **out, rmas_error *err) {
         if (!*out) miss(f, "outer", override);
     } else if (s->outer) {
         RM_TRY(try_path(out, s->dir ? s->dir : ".", s->outer, err));
-        if (!*out && !s->has_init_seed) miss(f, "outer", s->outer);
+        if (!*out) miss(f, "outer", s->outer);
     } else if (s->outer_repo && !s->dir) {
         RM_TRY(find_in_hub(out, s->outer_repo, err));
         if (!*out) miss(f, "outer", s->outer_repo);

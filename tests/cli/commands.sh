@@ -56,6 +56,28 @@ done
 rm -r said*
 python3 -c 'print("{\"index\": 0, \"role\": \"solver\", \"text\": \"" + 500 * "a" + "\"}")' >long
 
+# links that are named are used, or missed; init_seed does not hide a misspelt name
+"$rmas" data make --system chain --data questions.jsonl --out rows.jsonl --keep all --num_samples 4 --quiet >/dev/null 2>&1 &&
+    "$rmas" train inner --system chain --role planner --data rows.jsonl --save_dir trained --max_steps 1 >/dev/null 2>&1 || note "an inner link"
+for link in trained trained/adapter.safetensors; do
+    "$rmas" run chain -q x --quiet --ckpt_override planner/inner=$link >/dev/null 2>"$work/err" && grep -q "UNTRAINED: 5 of 6" "$work/err" || note "planner/inner=$link: $(cat "$work/err")"
+done
+"$rmas" train outer --system chain --data rows.jsonl --save_dir links --max_steps 1 --ckpt_override planner/inner=trained >/dev/null 2>"$work/err" || note "train outer"
+grep -q "inner link of the planner" "$work/err" && note "train outer does not take the trained inner link"
+refuses "a link in a model's place" "planner/inner=trained takes the link" "$rmas" run chain -q x --quiet --ckpt_override planner=trained
+refuses "a link in a model's place" "planner/inner=trained takes the link" "$rmas" train outer --system chain --data rows.jsonl --save_dir no --ckpt_override planner=trained
+refuses "a link of nobody" "planer/inner=trained" "$rmas" run chain -q x --quiet --ckpt_override planer/inner=trained
+refuses "no such link" "inner link of critic \\(none\\)" "$rmas" run chain -q x --quiet --ckpt_override critic/inner=none
+mkdir misnamed
+sed 's/"init_seed"/"outer_links": "lnks", "init_seed"/' chain/system.json >misnamed/system.json
+refuses "no such folder of links" "lacks: outer \\(lnks\\)" "$rmas" run misnamed -q x --quiet
+
+# run: a prompt that is longer than what the model was trained on is told of once, and computed
+sed -i 's/"max_position_embeddings": 8192/"max_position_embeddings": 400/' large/config.json
+"$rmas" run chain -q "$(printf '%0500d' 1)" -q "$(printf '%0500d' 2)" --quiet --max_new_tokens 2 --ans 0 >/dev/null 2>"$work/err" || note "a long question"
+[ "$(grep -c "solver, whose model was trained on texts of 400" "$work/err")" = 1 ] || note "a long question: $(cat "$work/err")"
+sed -i 's/"max_position_embeddings": 400/"max_position_embeddings": 8192/' large/config.json
+
 # run: what is refused before anything is loaded
 refuses "no questions" "no questions" "$rmas" run chain
 refuses "unknown data set" "not a data set that rmas knows" "$rmas" run chain --dataset nope
