@@ -70,7 +70,8 @@ typedef struct rmas_system rmas_system;
 
 /* ---- engine ------------------------------------------------------------- */
 
-/* n_thread <= 0: all processors. isa: NULL for the best that this CPU has, else "portable", "avx2", "avx512", "avx512-intel" or "neon". */
+/* n_thread <= 0: all processors. isa: NULL for the best that this CPU has, else "portable", "avx2", "avx-vnni", "avx512", "avx512-intel", "amx", "neon"
+ * or "neon-dot". */
 rmas_status rmas_engine_new(rmas_engine **out, int n_thread, const char *isa, rmas_error *err);
 void rmas_engine_free(rmas_engine *e);
 const char *rmas_engine_isa(const rmas_engine *e);

@@ -55,17 +55,22 @@ static rmas_status check_seq(const rmas_session *s, int seq, rmas_error *err) {
     return seq >= 0 && seq < s->n_seq ? RMAS_OK : rm_fail(err, RMAS_E_ARG, "sequence %d: the session has 0 to %d", seq, s->n_seq - 1);
 }
 
-rmas_status rmas_session_feed(rmas_session *s, const rmas_feed *feed, int n_feed, rmas_error *err) {
-    for (int i = 0; i < s->n_seq; i++) s->place[i] = -1;
-    if (n_feed < 0 || n_feed > s->n_seq) return rm_fail(err, RMAS_E_ARG, "%d feeds for %d sequences", n_feed, s->n_seq);
+static rmas_status take_feeds(rmas_session *s, const rmas_feed *feed, int n_feed, rmas_error *err) {
     for (int i = 0; i < n_feed; i++) {
         RM_TRY(check_seq(s, feed[i].seq, err));
         if (s->place[feed[i].seq] >= 0) return rm_fail(err, RMAS_E_ARG, "sequence %d is fed twice in one call", feed[i].seq);
         s->place[feed[i].seq] = i;
         s->feed[i] = (rm_feed){s->seq[feed[i].seq], feed[i].n, feed[i].tokens, feed[i].embeds, .want_logits = true, .step = feed[i].n == 1};
     }
-    rmas_status st = rm_batch_forward(s->batch, s->feed, n_feed, err);
-    for (int i = 0; i < s->n_seq && st != RMAS_OK; i++) s->place[i] = -1;
+    return RMAS_OK;
+}
+
+rmas_status rmas_session_feed(rmas_session *s, const rmas_feed *feed, int n_feed, rmas_error *err) {
+    for (int i = 0; i < s->n_seq; i++) s->place[i] = -1;
+    if (n_feed < 0 || n_feed > s->n_seq) return rm_fail(err, RMAS_E_ARG, "%d feeds for %d sequences", n_feed, s->n_seq);
+    rmas_status st = take_feeds(s, feed, n_feed, err);
+    if (st == RMAS_OK) st = rm_batch_forward(s->batch, s->feed, n_feed, err);
+    for (int i = 0; i < s->n_seq && st != RMAS_OK; i++) s->place[i] = -1; /* nothing of it can be asked for */
     return st;
 }
 

@@ -20,6 +20,7 @@ rmas_status rmas_system_open(rmas_system **out, rmas_engine *e, const char *path
     if (st == RMAS_OK) st = rm_pack_open(&s->pack, s->sys->prompts, err);
     if (st == RMAS_OK) st = rm_system_locate(&s->files, s->sys, &(rm_resolve_options){.task = RM_LINKS_MATH, .links = true}, err);
     rm_team_options o = {.precision = rm_api_precision(p), .links = true, .chat = {.date = rm_date_today()}};
+    if (st == RMAS_OK) o.chat.enable_thinking = json_integer_value(json_object_get(s->sys->defaults, "enable_thinking")) != 0;
     if (st == RMAS_OK) st = rm_team_open(&s->team, e->exec, s->sys, &s->files, &o, err);
     if (st != RMAS_OK) {
         rmas_system_close(s);
@@ -63,6 +64,8 @@ static rmas_status forward_answer(void *ctx, const rm_answer *a, rmas_error *err
 rmas_status rmas_system_run(rmas_system *s, const char *const *question, int n, const rmas_run_params *p, rmas_answer_fn fn, void *ctx,
                             rmas_error *err) {
     if (n < 0 || !p) return rm_fail(err, RMAS_E_ARG, "rmas_system_run: a number of questions and parameters are needed");
+    for (int i = 0; i < n; i++)
+        if (!question[i]) return rm_fail(err, RMAS_E_ARG, "rmas_system_run: question %d is NULL", i);
     if (n == 0) return RMAS_OK;
     rm_run_options o = {
         .n_round = setting(s, p->n_round, 1, "num_recursive_rounds", 3),
@@ -71,10 +74,11 @@ rmas_status rmas_system_run(rmas_system *s, const char *const *question, int n, 
         .max_new_tokens = setting(s, p->max_new_tokens, 1, "max_new_tokens", 1024),
         .temperature = p->sampling.temperature,
         .top_p = p->sampling.top_p,
-        .top_k = p->sampling.top_k,
-        .min_p = p->sampling.min_p,
+        .top_k = p->sampling.top_k > 0 ? p->sampling.top_k : 0, /* off: -1 would be the model's own */
+        .min_p = p->sampling.min_p > 0 ? p->sampling.min_p : 0,
         .seed = p->sampling.seed,
         .n_rollout = 1,
+        .max_tool_rounds = 5, /* no tool is allowed: calls are told so, as in a run that allows none */
     };
     rm_dataset *data;
     rm_dataset_options dopt = RM_DATASET_OPTIONS_DEFAULT;

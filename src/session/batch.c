@@ -59,9 +59,9 @@ static rmas_status check_feed(const rm_batch *b, const rm_feed *f, int i, rmas_e
     if (f->n < 1) return rm_fail(err, RMAS_E_ARG, "feed %d has no positions", i);
     for (int k = 0; k < f->n; k++) {
         bool is_token = f->tokens && f->tokens[k] >= 0;
-        if (is_token ? f->tokens[k] >= n_vocab : !f->embeds)
-            return rm_fail(err, RMAS_E_ARG, "feed %d, position %d: token %d is outside the vocabulary of %d", i, k,
-                           f->tokens ? (int)f->tokens[k] : -1, n_vocab);
+        if (!is_token && !f->embeds) return rm_fail(err, RMAS_E_ARG, "feed %d, position %d: neither a token nor an embedding", i, k);
+        if (is_token && f->tokens[k] >= n_vocab)
+            return rm_fail(err, RMAS_E_ARG, "feed %d, position %d: token %d is outside the vocabulary of %d", i, k, (int)f->tokens[k], n_vocab);
     }
     return RMAS_OK;
 }

@@ -121,6 +121,18 @@ static void errors_say_what_is_wrong(void **state) {
     assert_int_equal(rmas_session_feed(s, &(rmas_feed){.seq = 3, .n = 1, .tokens = prompt}, 1, &err), RMAS_E_ARG);
     assert_int_equal(rmas_session_feed(s, &(rmas_feed){.n = 1, .tokens = (int32_t[]){1 << 30}}, 1, &err), RMAS_E_ARG);
     rmas_session_free(s);
+
+    /* of a call that is refused in its second feed nothing is left, the first time and later */
+    assert_int_equal(rmas_session_new(&s, model, 2, NULL), RMAS_OK);
+    rmas_feed bad[2] = {{.seq = 0, .n = 1, .tokens = prompt}, {.seq = 2, .n = 1, .tokens = prompt}}, good = {.seq = 1, .n = 1, .tokens = prompt};
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(rmas_session_feed(s, bad, 2, &err), RMAS_E_ARG);
+        for (int seq = 0; seq < 2; seq++) assert_null(rmas_session_logits(s, seq));
+        assert_int_equal(rmas_session_sample(s, 0, &(rmas_sampling){0}), -1);
+        assert_int_equal(rmas_session_feed(s, &good, 1, NULL), RMAS_OK);
+        assert_non_null(rmas_session_hidden(s, 1));
+    }
+    rmas_session_free(s);
 }
 
 int main(void) {

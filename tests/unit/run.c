@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "rmas.h"
 #include "system/results.h"
 #include "system/run.h"
 #include "util/file.h"
@@ -691,6 +692,46 @@ static void test_out_of_memory(void **state) {
     assert_true(failed > 20);
 }
 
+static int keep_answer(void *ctx, int question, const char *text, int n_token) {
+    (void)n_token;
+    assert_int_equal(question, 0);
+    strcat(strcat(ctx, text), "|");
+    return 0;
+}
+
+/* The public interface: what is at most 0 is off, and the manifest's thinking is the templates'. */
+static void test_public_run(void **state) {
+    (void)state;
+    rmas_error err = {0};
+    rmas_engine *e;
+    rmas_system *s;
+    rmas_run_params p;
+    const char *const question[] = {"How many?", NULL};
+    char off[2048] = "", other[2048] = "", *pack = in_folder("own.prompts");
+    rm_strbuf b = {0};
+    rm_strbuf_printf(&b, "{\"prompts\": \"own.prompts\", \"defaults\": {\"enable_thinking\": 1, \"max_new_tokens\": 40}, %s", graph_text + 1);
+    must(rm_file_write(pack, pack_text, sizeof pack_text - 1, &err), &err);
+    write_file("thinks.json", rm_str(&b));
+    rm_strbuf_free(&b);
+    rm_free(pack);
+    must(rmas_engine_new(&e, 1, NULL, &err), &err);
+    char *path = in_folder("thinks.json");
+    must(rmas_system_open(&s, e, path, RMAS_EXACT, &err), &err);
+    rmas_run_params_init(&p);
+    p.n_latent = 2;
+    p.sampling.temperature = 30;
+    p.sampling.seed = 3;
+    must(rmas_system_run(s, question, 1, &p, keep_answer, off, &err), &err);
+    p.sampling.top_k = p.sampling.min_p = -1;
+    must(rmas_system_run(s, question, 1, &p, keep_answer, other, &err), &err);
+    assert_string_equal(other, off);
+    assert_null(strstr(off, "after 0 calls"));
+    assert_int_equal(rmas_system_run(s, question, 2, &p, keep_answer, other, &err), RMAS_E_ARG);
+    rmas_system_close(s);
+    rmas_engine_free(e);
+    rm_free(path);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_batch_does_not_matter),
@@ -707,6 +748,7 @@ int main(void) {
         cmocka_unit_test(test_results_without_file),
         cmocka_unit_test(test_same_model),
         cmocka_unit_test(test_prompts_are_checked_first),
+        cmocka_unit_test(test_public_run),
         cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
