@@ -95,7 +95,9 @@ static rmas_status read_lines(rm_rows *rows, const char *text, size_t n, bool ow
         const char *lf = memchr(text + at, '\n', n - at);
         size_t end = lf ? (size_t)(lf - text) : n, next = end + 1;
         line++;
-        while (end > at && strchr(" \t\r", text[end - 1])) end--;
+        while (end > at && (text[end - 1] == ' ' || text[end - 1] == '\t' || text[end - 1] == '\r')) end--;
+        if (plain && memchr(text + at, 0, end - at))
+            return rm_fail(err, RMAS_E_FORMAT, "%s: line %zu: a NUL character; not a text file", rows->path, line);
         if (end > at && plain) {
             char *s = rm_strndup(text + at, end - at);
             rmas_status st = s ? rm_rows_add_text(rows, s, line - 1, err) : rm_fail(err, RMAS_E_NOMEM, "out of memory");
