@@ -49,7 +49,7 @@ typedef struct {
     rm_opt_kind kind;
     void *value; /* bool* (FLAG), int64_t* (INT), double* (FLOAT), const char** (STRING), rm_opt_list* (LIST); holds the default */
     bool *given; /* set to true if the option is on the command line; may be NULL */
-    const char *arg; /* "N", "FILE" ...; NULL for FLAG */
+    const char *arg; /* "N", "FILE" ...; NULL for FLAG; with "0|1" the option may stand alone for 1 */
     const char *help;
 } rm_opt;
 

@@ -28,6 +28,25 @@ static void print_help(const rm_opt *opts, const char *usage) {
     }
 }
 
+/* Flags of the reference's scripts and front ends that have no meaning here, or another name: why, and what to do. */
+static const char *reference_flag(const char *name, size_t n) {
+    static const struct {
+        const char *name, *say;
+    } known[] = {{"latent_steps", "it is --latent_length here"},
+                 {"greedy", "it is --temperature 0 here"},
+                 {"no_ans", "it is --ans 0 here"},
+                 {"quiet_tools", "it is --quiet here"},
+                 {"repetition_penalty", "there is none, as with the reference's default of 1"},
+                 {"presence_penalty", "there is none; the reference ignores it too"},
+                 {"python_cwd", "programs run in a folder of their own in the sandbox"},
+                 {"mas_shape", "the style says it (--style)"},
+                 {"tavily_search_depth", "it is always advanced, the reference's default"},
+                 {"tavily_max_results", "there are always 4, the reference's default"}};
+    for (size_t i = 0; i < RM_COUNT(known); i++)
+        if (same_name(known[i].name, name, n)) return known[i].say;
+    return NULL;
+}
+
 static const char *set_value(const rm_opt *o, const char *value) {
     char *end;
     errno = 0;
@@ -80,7 +99,11 @@ int rm_opt_parse(int argc, char **argv, const rm_opt *opts, const char *usage, i
         const rm_opt *o = opts;
         while (o->name && !same_name(o->name, name, n)) o++;
         if (!o->name) {
-            fprintf(stderr, "rmas %s: unknown option '%s'; 'rmas %s --help' lists the options\n", cmd, a, cmd);
+            const char *say = reference_flag(name, n);
+            if (say)
+                fprintf(stderr, "rmas %s: %s: %s\n", cmd, a, say);
+            else
+                fprintf(stderr, "rmas %s: unknown option '%s'; 'rmas %s --help' lists the options\n", cmd, a, cmd);
             return 1;
         }
         if (o->given) *o->given = true;
@@ -92,7 +115,8 @@ int rm_opt_parse(int argc, char **argv, const rm_opt *opts, const char *usage, i
             *(bool *)o->value = true;
             continue;
         }
-        const char *value = eq ? eq + 1 : ++i < argc ? argv[i] : NULL;
+        bool alone = o->arg && !strcmp(o->arg, "0|1") && !eq && (i + 1 == argc || (argv[i + 1][0] == '-' && argv[i + 1][1] == '-'));
+        const char *value = alone ? "1" : eq ? eq + 1 : ++i < argc ? argv[i] : NULL; /* --ans alone is --ans 1, as in the reference */
         if (!value) {
             fprintf(stderr, "rmas %s: %s needs a value (%s)\n", cmd, a, o->arg ? o->arg : "VALUE");
             return 1;

@@ -56,6 +56,20 @@ done
 rm -r said*
 python3 -c 'print("{\"index\": 0, \"role\": \"solver\", \"text\": \"" + 500 * "a" + "\"}")' >long
 
+# flags of the reference's scripts: accepted as there, or refused with the reason
+refuses "another name" "it is --latent_length here" "$rmas" run chain -q x --latent_steps 3
+refuses "no penalty" "repetition-penalty=1.0: there is none" "$rmas" run chain -q x --repetition-penalty=1.0
+says "0|1 alone" "^--- question 0: x" "$rmas" run chain -q x --quiet --max_new_tokens 5 --enable_thinking --ans --seed 1
+says "0|1 alone at the end" "^--- question 0: x" "$rmas" run chain -q x --quiet --max_new_tokens 5 --ans
+
+# questions of files as editors leave them
+printf '\357\273\277one\r\ntwo\r\n' >marked.txt
+says "a byte order mark, text" "^--- question 0: one$" "$rmas" run chain --questions marked.txt --quiet --max_new_tokens 5
+printf '\357\273\277{"question": "one", "answer": "#### 1"}\r\n' >marked.jsonl
+says "a byte order mark, JSON lines" "^accuracy=.* \\(0/1\\)" "$rmas" run chain --dataset gsm8k --dataset_path marked.jsonl --quiet --max_new_tokens 5
+printf 'one\0two\n' >binary.txt
+refuses "a NUL in a text" "binary.txt: line 1: a NUL character" "$rmas" run chain --questions binary.txt --quiet
+
 # links that are named are used, or missed; init_seed does not hide a misspelt name
 "$rmas" data make --system chain --data questions.jsonl --out rows.jsonl --keep all --num_samples 4 --quiet >/dev/null 2>&1 &&
     "$rmas" train inner --system chain --role planner --data rows.jsonl --save_dir trained --max_steps 1 >/dev/null 2>&1 || note "an inner link"
