@@ -235,13 +235,30 @@ static char *dir_of(const char *path) {
     return slash ? rm_strndup(path, slash == path ? 1 : (size_t)(slash - path)) : rm_strdup(".");
 }
 
+/* A model where a system belongs is an easy mistake: a folder without system.json, or a weight file. */
+static rmas_status check_kind(const char *path, const char *file, rmas_error *err) {
+    bool folder = rm_path_is_dir(path), model = false;
+    rm_map m;
+    if (!folder && rm_map_open(&m, path, NULL) == RMAS_OK) {
+        model = m.n >= 4 && !memcmp(m.data, "GGUF", 4);
+        rm_map_close(&m);
+    }
+    if (folder && !rm_path_exists(file))
+        return rm_fail(
+            err, RMAS_E_IO,
+            "%s: no system.json in this folder; a system is a folder with one (docs/SYSTEMS.md), a model alone answers with 'rmas generate'", path);
+    if (model) return rm_fail(err, RMAS_E_FORMAT, "%s: a model, not a system; a model alone answers with 'rmas generate'", path);
+    return RMAS_OK;
+}
+
 rmas_status rm_system_open(rm_system **out, const char *path, rmas_error *err) {
     char *file = rm_path_is_dir(path) ? rm_path_join(path, "system.json") : rm_strdup(path), *dir = file ? dir_of(file) : NULL, *text = NULL;
     size_t n = 0;
     json_error_t je;
     json_t *o = NULL, *style;
     rm_system *s = NULL;
-    rmas_status st = file && dir ? rm_file_read(&text, &n, file, MAX_MANIFEST, err) : nomem(err);
+    rmas_status st = file && dir ? check_kind(path, file, err) : nomem(err);
+    if (st == RMAS_OK) st = rm_file_read(&text, &n, file, MAX_MANIFEST, err);
     if (st == RMAS_OK) {
         o = json_loadb(text, n, JSON_REJECT_DUPLICATES, &je);
         if (!json_is_object(o)) st = rm_fail(err, RMAS_E_FORMAT, "%s: line %d: %s", file, o ? 1 : je.line, o ? "not a JSON object" : je.text);
