@@ -41,7 +41,10 @@ static const char *reference_flag(const char *name, size_t n) {
                  {"python_cwd", "programs run in a folder of their own in the sandbox"},
                  {"mas_shape", "the style says it (--style)"},
                  {"tavily_search_depth", "it is always advanced, the reference's default"},
-                 {"tavily_max_results", "there are always 4, the reference's default"}};
+                 {"tavily_max_results", "there are always 4, the reference's default"},
+                 {"align_outer", "it is --init aligned here"},
+                 {"load_bridges", "it is --init aligned here: the start is computed, not loaded"},
+                 {"align_samples", "the aligned start takes its rows from the data by itself"}};
     for (size_t i = 0; i < RM_COUNT(known); i++)
         if (same_name(known[i].name, name, n)) return known[i].say;
     return NULL;

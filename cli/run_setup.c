@@ -215,6 +215,7 @@ static rmas_status check_numbers(const rm_run_flags *f, rmas_error *err) {
     if (f->threads < 0) return rm_fail(err, RMAS_E_ARG, "--threads %lld: it must be at least 0 (all processors)", (long long)f->threads);
     if (f->choice_old < -1 || f->choice_old > 3)
         return rm_fail(err, RMAS_E_ARG, "--choice_old_prompt %lld: it must be -1 to 3", (long long)f->choice_old);
+    if (f->max_tool_rounds < 0) return rm_fail(err, RMAS_E_ARG, "--max_tool_rounds %lld: it must be at least 0", (long long)f->max_tool_rounds);
     return rm_cli_check_sampling(f->temperature, f->top_p, f->min_p, err);
 }
 

@@ -70,6 +70,11 @@ says "a byte order mark, JSON lines" "^accuracy=.* \\(0/1\\)" "$rmas" run chain 
 printf 'one\0two\n' >binary.txt
 refuses "a NUL in a text" "binary.txt: line 1: a NUL character" "$rmas" run chain --questions binary.txt --quiet
 
+# a model where a system belongs
+refuses "a model's folder" "small: no system.json in this folder; .*rmas generate" "$rmas" run small -q x
+"$rmas" quantize small small.gguf --type f16 >/dev/null 2>&1
+refuses "a model's file" "small.gguf: a model, not a system; .*rmas generate" "$rmas" run small.gguf -q x
+
 # links that are named are used, or missed; init_seed does not hide a misspelt name
 "$rmas" data make --system chain --data questions.jsonl --out rows.jsonl --keep all --num_samples 4 --quiet >/dev/null 2>&1 &&
     "$rmas" train inner --system chain --role planner --data rows.jsonl --save_dir trained --max_steps 1 >/dev/null 2>&1 || note "an inner link"
@@ -80,6 +85,7 @@ done
 grep -q "inner link of the planner" "$work/err" && note "train outer does not take the trained inner link"
 refuses "a link in a model's place" "planner/inner=trained takes the link" "$rmas" run chain -q x --quiet --ckpt_override planner=trained
 refuses "a link in a model's place" "planner/inner=trained takes the link" "$rmas" train outer --system chain --data rows.jsonl --save_dir no --ckpt_override planner=trained
+refuses "a negative rate" "outer_lr -1: it must not be negative" "$rmas" train outer --system chain --data rows.jsonl --save_dir no --outer_lr -1
 refuses "a link of nobody" "planer/inner=trained" "$rmas" run chain -q x --quiet --ckpt_override planer/inner=trained
 refuses "no such link" "inner link of critic \\(none\\)" "$rmas" run chain -q x --quiet --ckpt_override critic/inner=none
 mkdir misnamed
@@ -104,7 +110,7 @@ refuses "tool time" "--python_timeout 0: it must be more than 0" "$rmas" run too
 refuses "resume what" "--resume needs --result_jsonl" "$rmas" run chain -q x --resume
 refuses "method" "--method telepathy" "$rmas" run chain -q x --method telepathy
 
-for f in --temperature=-1 --top_p=-0.1 --min_p=1.5 --threads=-1 --top_k=-4294967297 --max_new_tokens=4294967297 --choice_old_prompt=4; do
+for f in --temperature=-1 --top_p=-0.1 --min_p=1.5 --threads=-1 --top_k=-4294967297 --max_new_tokens=4294967297 --choice_old_prompt=4 --max_tool_rounds=-1; do
     refuses "$f" "${f%%=*} .*${f#*=}" "$rmas" run chain -q x --quiet "$f"
 done
 says "as many tokens as the data set asks for" "^question 0: .* \\[[1-9][0-9][0-9]+ tokens" \
