@@ -137,6 +137,15 @@ static rmas_status take(const rm_weights *w, const char *path, const char *name,
     return RMAS_OK;
 }
 
+/* Every step had a batch, every batch a line in the log; the best links were seen at a step, and a link has no more updates than there were steps. */
+static bool possible(const rm_loop *l, const int64_t *counter, const int64_t *times) {
+    const int64_t step = counter[0], number = counter[1], best_step = counter[2], bad = counter[3], logged = counter[5];
+    bool ok = step >= 0 && step <= l->trainer->total && number >= step && number < INT64_MAX / (l->options->grad_accum + 1) && logged >= number &&
+              best_step >= 0 && best_step <= step && bad >= 0;
+    for (int i = 0; i < l->trainer->n; i++) ok = ok && times[i] >= 0 && times[i] <= step;
+    return ok;
+}
+
 static rmas_status read_state(rm_loop *l, progress *p, const char *path, rmas_error *err) {
     rm_weights *w;
     RM_TRY(rm_weights_open(&w, path, err));
@@ -159,6 +168,8 @@ static rmas_status read_state(rm_loop *l, progress *p, const char *path, rmas_er
     }
     rm_weights_close(w);
     if (st != RMAS_OK) return st;
+    if (!possible(l, counter, times))
+        return rm_fail(err, RMAS_E_FORMAT, "%s: its counters are those of no run: the file is damaged; begin again in another --save_dir", path);
     t->step = counter[0];
     p->number = counter[1];
     p->best_step = counter[2];

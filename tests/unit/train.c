@@ -378,6 +378,22 @@ static void resuming(void **state) {
     for (size_t i = 0; i < n; i++) lines += log[i] == '\n';
     assert_int_equal(lines, 32); /* the start, 30 steps and the batch that did not count */
     rm_free(log);
+    /* counters of no run: steps before the first or after the last one, batches without a line */
+    static const int64_t wrong[][2] = {{0, -1}, {0, 31}, {1, -5}, {1, INT64_MAX}, {2, -1}, {2, 99}, {3, -1}, {5, -1}};
+    char state_path[160];
+    snprintf(state_path, sizeof state_path, "%s/state.safetensors", parts);
+    char *good = content(parts, "state.safetensors", &n);
+    for (size_t i = 0; i < RM_COUNT(wrong); i++) {
+        char *bad = rm_array(n, 1);
+        assert_non_null(bad);
+        memcpy(bad, good, n);
+        memcpy(bad + n - 6 * 8 + 8 * wrong[i][0], &wrong[i][1], 8); /* the last tensor */
+        assert_int_equal(rm_file_write(state_path, bad, n, &err), RMAS_OK);
+        assert_int_equal(toy_run(parts, 0, true, &o, &err), RMAS_E_FORMAT);
+        assert_non_null(strstr(err.msg, "counters"));
+        rm_free(bad);
+    }
+    rm_free(good);
     snprintf(command, sizeof command, "rm -rf '%s' '%s'", whole, parts);
     assert_int_equal(system(command), 0);
 }
