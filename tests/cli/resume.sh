@@ -7,7 +7,7 @@ python3 "$here/cli/tiny.py" "$work/tiny" || exit 1
 run() { # FILE FLAG...
     local file=$1
     shift
-    "$rmas" run --system "$work/tiny/chain" --dataset gsm8k --dataset_path "$work/tiny/questions.jsonl" --batch_size 5 --threads 1 --quiet \
+    ${exec-} "$rmas" run --system "$work/tiny/chain" --dataset gsm8k --dataset_path "$work/tiny/questions.jsonl" --batch_size 5 --threads 1 --quiet \
         --result_jsonl "$file" "$@"
 }
 
@@ -27,8 +27,9 @@ for flags in "--temperature 0" "--temperature 0.9 --num_rollouts 2 --seed 7"; do
 
     kills=0
     for _ in $(seq 60); do
-        run "$part" --resume $flags >/dev/null 2>&1 &
-        sleep "0.0$((RANDOM % 90 + 10))"
+        exec=exec run "$part" --resume $flags >/dev/null 2>&1 & # the process itself, no shell around it
+        want=$(($(wc -l 2>/dev/null <"$part" || echo 0) + RANDOM % 4))
+        while [ -e "/proc/$!/cwd" ] && [ "$(wc -l 2>/dev/null <"$part" || echo 0)" -lt "$want" ]; do sleep 0.005; done
         { kill -9 $! && wait $!; } 2>/dev/null
         [ $? = 137 ] && kills=$((kills + 1)) || break
     done
