@@ -317,6 +317,19 @@ static rmas_status enough_memory(const inner *in, rmas_error *err) {
     return rm_crew_memory(in->team, need, in->o->memory_limit, "less --batch_size, --max_length or --held_out", err);
 }
 
+static uint64_t fingerprint(const inner *in) {
+    uint64_t h = RM_FINGERPRINT;
+    for (size_t i = 0; i < in->n_sample; i++) {
+        const rm_inner_sample *s = &in->sample[i];
+        const int n = s->skipped ? -1 : s->ids.n;
+        h = rm_fingerprint(h, &n, sizeof n);
+        if (n <= 0) continue;
+        h = rm_fingerprint(h, s->ids.id, (size_t)n * sizeof *s->ids.id);
+        h = rm_fingerprint(h, s->mask, (size_t)n);
+    }
+    return h;
+}
+
 static rmas_status run(inner *in, rmas_error *err) {
     const rm_train_options *o = in->o;
     RM_TRY(prepare(in, err));
@@ -330,7 +343,7 @@ static rmas_status run(inner *in, rmas_error *err) {
     rm_loop l = {.trainer = &in->trainer,
                  .options = o,
                  .batches = &in->batches,
-                 .args = rm_train_args(o, in->team, true),
+                 .args = rm_train_args(o, in->team, true, fingerprint(in)),
                  .ctx = in,
                  .batch = do_batch,
                  .held_out = in->n_held ? held_out : NULL,

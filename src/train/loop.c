@@ -55,7 +55,13 @@ rmas_status rm_hold_out(size_t n, size_t held, uint64_t seed, size_t **train, si
     return st;
 }
 
-json_t *rm_train_args(const rm_train_options *o, const rm_crew *t, bool inner) {
+uint64_t rm_fingerprint(uint64_t h, const void *data, size_t n) {
+    const unsigned char *p = data;
+    for (size_t i = 0; i < n; i++) h = (h ^ p[i]) * 0x100000001B3u;
+    return h;
+}
+
+json_t *rm_train_args(const rm_train_options *o, const rm_crew *t, bool inner, uint64_t samples) {
     static const char *const init[] = {"checkpoint", "random", "aligned"};
     json_t *a = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:s, s:b, s:I, s:I}", "loop",
                           inner ? "inner" : "outer", "system", t->system->name, "data", o->data, "mas_task", rm_task_name(t->prompts.task), "init",
@@ -71,12 +77,15 @@ json_t *rm_train_args(const rm_train_options *o, const rm_crew *t, bool inner) {
                                      o->final_only, "non_last_loss_weight", o->non_last_weight, "max_latent_tokens", (json_int_t)o->max_latent,
                                      "latents", o->rollout ? "rollout" : "gold", "feedback", o->rollout_feedback ? "rollout" : "gold",
                                      "latent_length", (json_int_t)o->latent_length, "truncate", (json_int_t)o->truncate);
+    char print[20];
+    snprintf(print, sizeof print, "%016llx", (unsigned long long)samples);
     const rm_train_chat *chat = NULL; /* what prompts depend on: today's date by default */
     for (int r = 0; r < t->style.n_role && !chat; r++)
         if (t->agent[r].path) chat = &t->agent[r].chat;
     char date[32] = "";
     if (chat) snprintf(date, sizeof date, "%04d-%02d-%02d", chat->date.year, chat->date.month, chat->date.day);
     bool ok = more && json_object_update(a, more) == 0 && json_object_set_new(a, "date", json_string(date)) == 0 &&
+              json_object_set_new(a, "samples", json_string(print)) == 0 &&
               json_object_set_new(a, "enable_thinking", json_boolean(chat && chat->enable_thinking)) == 0 &&
               json_object_set_new(a, "dtype", json_string(t->precision == RM_EXACT ? "f32" : "native")) == 0 &&
               json_object_set_new(a, "type", o->type ? json_string(o->type) : json_null()) == 0 &&
@@ -190,7 +199,16 @@ static rmas_status same_args(const rm_loop *l, rmas_error *err) {
     const char *key;
     json_t *value;
     json_object_foreach(l->args, key, value) {
-        if (st != RMAS_OK || json_equal(value, json_object_get(old, key))) continue;
+        if (st != RMAS_OK || json_equal(value, json_object_get(old, key)) || !strcmp(key, "date"))
+            continue; /* another day may give the same prompts */
+        if (!strcmp(key, "samples")) {
+            st = rm_fail(
+                err, RMAS_E_ARG,
+                "--resume: the samples are not those of the run of %s: rows of %s, prompts, tokenizers or (if a chat template prints it) the date "
+                "have changed",
+                path, l->options->data);
+            continue;
+        }
         char *a = json_dumps(json_object_get(old, key), JSON_ENCODE_ANY), *b = json_dumps(value, JSON_ENCODE_ANY);
         st = rm_fail(err, RMAS_E_ARG, "--resume: %s was %s in the run of %s and is %s now", key, a ? a : "absent", path, b ? b : "?");
         free(a);

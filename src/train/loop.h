@@ -32,8 +32,12 @@ void rm_loop_say(const rm_train_options *o, bool transient, const char *fmt, ...
 /* Splits n rows: the held-out ones (drawn by the seed, in file order) and the others. Both arrays belong to the caller. */
 rmas_status rm_hold_out(size_t n, size_t held, uint64_t seed, size_t **train, size_t **out, rmas_error *err);
 
-/* The options of a run as JSON, for train_args.json. */
-json_t *rm_train_args(const rm_train_options *o, const rm_crew *t, bool inner);
+/* Adds bytes to a fingerprint (RM_FINGERPRINT at first): FNV-1a. Of samples it stands for all that they depend on: rows, prompts, template, date. */
+#define RM_FINGERPRINT 0xCBF29CE484222325u
+uint64_t rm_fingerprint(uint64_t h, const void *data, size_t n);
+
+/* The options of a run as JSON, for train_args.json. samples: their fingerprint. */
+json_t *rm_train_args(const rm_train_options *o, const rm_crew *t, bool inner, uint64_t samples);
 rmas_status rm_write_json(const char *dir, const char *name, json_t *object, rmas_error *err); /* takes the object over; atomic */
 
 #endif

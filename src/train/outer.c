@@ -449,6 +449,25 @@ static rmas_status enough_memory(outer *u, rmas_error *err) {
     return RMAS_OK;
 }
 
+static uint64_t fingerprint(const outer *u) {
+    const rm_train_style *style = &u->team->style;
+    uint64_t h = RM_FINGERPRINT;
+    for (size_t i = 0; i < u->n_sample; i++) {
+        const rm_outer_sample *s = &u->sample[i];
+        for (int r = 0; r < style->n_role && !s->skipped; r++)
+            for (int f = 0; f < (rm_train_has_feedback(style, r) ? 2 : 1); f++)
+                for (int k = 0; k <= s->stage[r][f].n_slot; k++) {
+                    const rm_ids *part[2] = {&s->stage[r][f].piece[k], &s->stage[r][f].prompt_piece[k]};
+                    for (int p = 0; p < 2; p++) {
+                        h = rm_fingerprint(h, &part[p]->n, sizeof part[p]->n);
+                        if (part[p]->n) h = rm_fingerprint(h, part[p]->id, (size_t)part[p]->n * sizeof *part[p]->id);
+                    }
+                }
+        h = rm_fingerprint(h, s->skipped ? "-" : "+", 1);
+    }
+    return h;
+}
+
 static rmas_status run(outer *u, rmas_error *err) {
     const rm_train_options *o = u->o;
     RM_TRY(prepare(u, err));
@@ -462,7 +481,7 @@ static rmas_status run(outer *u, rmas_error *err) {
     rm_loop l = {.trainer = &u->trainer,
                  .options = o,
                  .batches = &u->batches,
-                 .args = rm_train_args(o, u->team, false),
+                 .args = rm_train_args(o, u->team, false, fingerprint(u)),
                  .ctx = u,
                  .batch = do_batch,
                  .held_out = u->n_held ? held_out : NULL,

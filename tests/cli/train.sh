@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# A training run that is killed again and again: with --resume its folder becomes that of an unbroken run, byte for byte. And what cannot be resumed.
+. "$(dirname "$0")/lib.bash"
+python3 "$here/cli/tiny.py" "$work/tiny" || exit 1
+
+write_rows() { # PLAN
+    for i in 1 2 3 4 5 6 7 8; do echo "{\"question\": \"How many are $i and $i?\", \"plan\": \"$1\", \"refined_plan\": \"$i + $i\", \"answer\": \"$((2 * i))\"}"; done
+}
+write_rows "Add them." >"$work/rows.jsonl"
+
+train() { # FOLDER FLAG...
+    local folder=$1
+    shift
+    ${exec-} "$rmas" train outer --system "$work/tiny/chain" --data "$work/rows.jsonl" --held_out 2 --eval_every 2 --save_steps 1 --max_steps 8 --latent_length 2 \
+        --num_recursive_rounds 2 --threads 1 --log_every 0 --save_dir "$folder" "$@"
+}
+
+RANDOM=${SEED:-20261130}
+train "$work/whole" >/dev/null 2>"$work/err" || note "the whole run: $(cat "$work/err")"
+kills=0
+for _ in $(seq 30); do
+    exec=exec train "$work/part" --resume >/dev/null 2>&1 & # the process itself, no shell around it
+    want=$(($(wc -l 2>/dev/null <"$work/part/log.jsonl" || echo 0) + RANDOM % 4))
+    while [ -e "/proc/$!/cwd" ] && [ "$(wc -l 2>/dev/null <"$work/part/log.jsonl" || echo 0)" -lt "$want" ]; do sleep 0.005; done
+    { kill -9 $! && wait $!; } 2>/dev/null
+    [ $? = 137 ] && kills=$((kills + 1)) || break
+done
+echo "killed $kills times"
+[ "$kills" -gt 0 ] || note "never killed: the run is too short for this test"
+train "$work/part" --resume >/dev/null 2>"$work/err" || note "resuming: $(cat "$work/err")"
+find "$work/part" -name '*.tmp.*' -delete
+diff -r "$work/whole" "$work/part" >"$work/out" || note "resumed: $(head -3 "$work/out")"
+
+# other rows or prompts are refused, in both loops; another day is not, where prompts do not say which it is
+train "$work/part" --resume --date 2001-02-03 >/dev/null 2>"$work/err" || note "another day: $(cat "$work/err")"
+train "$work/part" --resume --solver_pre_question 1 >/dev/null 2>"$work/err" && note "other prompts are taken"
+grep -q "samples are not those of the run" "$work/err" || note "other prompts: $(cat "$work/err")"
+"$rmas" train inner --system "$work/tiny/chain" --role planner --data "$work/rows.jsonl" --max_steps 2 --threads 1 --save_dir "$work/inner" >/dev/null 2>"$work/err" ||
+    note "inner loop: $(cat "$work/err")"
+write_rows "Take the sum." >"$work/rows.jsonl"
+train "$work/part" --resume >/dev/null 2>"$work/err" && note "other rows are taken"
+grep -q "samples are not those of the run" "$work/err" || note "other rows: $(cat "$work/err")"
+"$rmas" train inner --system "$work/tiny/chain" --role planner --data "$work/rows.jsonl" --max_steps 2 --threads 1 --save_dir "$work/inner" --resume \
+    >/dev/null 2>"$work/err" && note "other rows are taken by the inner loop"
+grep -q "samples are not those of the run" "$work/err" || note "other rows, inner loop: $(cat "$work/err")"
+exit $bad
