@@ -75,7 +75,8 @@ static void gate_rows(void *ctx, int from, int to) {
     }
 }
 
-/* One value head over the rows of a run: the recurrence, with copies of the state where they are kept. */
+/* One value head over the rows of a run: the recurrence, with copies of the state where they are kept. Going through the rows again, each block begins with its
+ * own copy, wherever the run begins. */
 static void recur(const job *j, const rm_run *r, int ih) {
     const rm_delta_plan *d = j->d;
     size_t dk = (size_t)d->d_key, dv = (size_t)d->d_value, nv = (size_t)d->n_value, ld = (size_t)j->n_conv, head = (size_t)ih * dk * dv;
@@ -86,8 +87,8 @@ static void recur(const job *j, const rm_run *r, int ih) {
         if (r->snap) {
             int left = RM_KV_BLOCK - pos % RM_KV_BLOCK;
             if (left < x.n_tok) x.n_tok = left;
-            if (pos == rm_snap_begin(r->snap_first, pos))
-                memcpy(r->snap + (size_t)rm_snap_index(r->snap_first, pos) * nv * dk * dv + head, x.state, dk * dv * sizeof *x.state);
+            float *copy = r->snap + (size_t)rm_snap_index(r->snap_first, pos) * nv * dk * dv + head;
+            if (pos == rm_snap_begin(r->snap_first, pos)) memcpy(r->again ? x.state : copy, r->again ? copy : x.state, dk * dv * sizeof *copy);
         }
         size_t row = (size_t)(r->row + t);
         x.q = j->conv + row * ld + (size_t)rm_delta_key_head(d, ih) * dk;

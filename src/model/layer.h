@@ -80,6 +80,7 @@ typedef struct {
     float *conv; /* delta rule: [n_tap - 1, conv_dim], the rows before, oldest first */
     float *state; /* delta rule: [n_value, d_key, d_value] */
     float *snap; /* delta rule: NULL, or where copies of the state before certain positions go, see rm_snap_index */
+    bool again; /* delta rule: the copies are there, and the state is taken from them */
     int snap_first, skip; /* skip: so many rows at the begin go through the convolution only */
 } rm_run;
 

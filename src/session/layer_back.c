@@ -148,12 +148,14 @@ static void delta_again(rm_back *b, int il, int slot) {
         *x = (rm_run){.row = n_ext, .n = r->pos + r->n - pos, .pos = pos, .skip = begin - pos};
         x->conv = b->conv_tmp + (size_t)i * conv;
         x->state = b->state_tmp + (size_t)i * state;
-        const float *before = s->conv0 + (size_t)slot * conv, *snap = s->record.snap[slot] + (size_t)rm_snap_index(first, begin) * state;
+        const float *before = s->conv0 + (size_t)slot * conv;
+        x->snap = s->record.snap[slot];
+        x->snap_first = first;
+        x->again = true;
         if (pos == first)
             memcpy(x->conv, before, conv * sizeof *before);
         else
             memset(x->conv, 0, conv * sizeof *before); /* reaches only rows that are skipped */
-        memcpy(x->state, snap, state * sizeof *snap);
         rm_rows_kept(m, b->ext_in + (size_t)n_ext * width, s->record.in[il] + (size_t)(pos - first) * width * rm_kept_bytes(m), x->n, width);
         b->delta_grad[i] = (rm_delta_grad){.d_state = s->d_state + (size_t)slot * state,
                                            .d_conv = s->d_conv + (size_t)slot * conv,

@@ -332,6 +332,41 @@ static void test_kept_products(void **state) {
     }
 }
 
+/* Long sequences that are popped together, so that the passes break somewhere else in each of them, in both precisions: the same bits as alone. */
+static void test_long_tape(void **state) {
+    (void)state;
+    enum { LONG = 300, TOGETHER = 3 };
+    for (int k = 0; k < 2 * N_FIXTURE; k++) {
+        const char *name = fixture_names[k / 2];
+        fixture f = fixture_open_as(name, name, 2, NULL, k % 2 ? RM_NATIVE : RM_EXACT);
+        const size_t d = (size_t)f.d, n = LONG * d;
+        int32_t token[LONG];
+        float *proj = floats(n), *want = floats(n), *got = floats(TOGETHER * n);
+        for (int i = 0; i < LONG; i++) {
+            token[i] = f.tokens[i % f.n];
+            memcpy(proj + (size_t)i * d, golden_f32(&f, "proj") + (size_t)(i * 7 % f.n) * d, d * sizeof *proj);
+        }
+        rm_tape *t;
+        OK(rm_tape_new(&t, f.model, false, err));
+        for (int together = 1; together <= TOGETHER; together += TOGETHER - 1) {
+            rm_tape_rows rows[TOGETHER];
+            rm_tape_grads g[TOGETHER];
+            for (int i = 0; i < together; i++) {
+                rows[i] = (rm_tape_rows){.seq = i, .n = LONG, .tokens = token};
+                g[i] = (rm_tape_grads){.seq = i, .n = LONG, .d_hidden = proj, .d_embeds = together == 1 ? want : got + (size_t)i * n};
+            }
+            OK(rm_tape_begin(t, together, NULL, err));
+            OK(rm_tape_push(t, rows, together, err));
+            OK(rm_tape_pop(t, g, together, err));
+        }
+        for (int i = 0; i < TOGETHER; i++) assert_same(name, got + (size_t)i * n, want, n);
+        rm_tape_free(t);
+        float *all[] = {proj, want, got};
+        for (size_t i = 0; i < RM_COUNT(all); i++) rm_free(all[i]);
+        fixture_close(&f);
+    }
+}
+
 /* Several sequences in one tape, one of them behind a prefix that others share: the same bits as alone (with the delta rule, behind a prefix: nearly). */
 static void test_ragged_tape(void **state) {
     (void)state;
@@ -410,6 +445,7 @@ int main(void) {
         cmocka_unit_test(test_gradients),
         cmocka_unit_test(test_kept_products),
         cmocka_unit_test(test_rollout),
+        cmocka_unit_test(test_long_tape),
         cmocka_unit_test(test_ragged_tape),
         cmocka_unit_test(test_tape_without_memory),
     };
