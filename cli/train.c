@@ -109,9 +109,9 @@ static rmas_status complete(settings *s, const char *loop, rm_crew_options *t, r
         o->max_latent > INT32_MAX || o->truncate < 0 || o->warmup < 0 || o->held_out < 0)
         return rm_fail(err, RMAS_E_ARG,
                        "--batch_size, --grad_accum_steps, --max_length, --truncate, --warmup_steps and --held_out must be whole positive numbers");
-    if (o->lr < 0 || o->weight_decay < 0)
-        return rm_fail(err, RMAS_E_ARG, "--%s %g: it must not be negative", o->lr < 0 ? inner ? "adapter_lr" : "outer_lr" : "weight_decay",
-                       o->lr < 0 ? o->lr : o->weight_decay);
+    if (!(o->lr >= 0 && o->weight_decay >= 0))
+        return rm_fail(err, RMAS_E_ARG, "--%s %g: it must not be negative", !(o->lr >= 0) ? inner ? "adapter_lr" : "outer_lr" : "weight_decay",
+                       !(o->lr >= 0) ? o->lr : o->weight_decay);
     /* the team */
     t->system = s->system ? s->system : s->style ? s->style : s->design;
     if (!t->system) return rm_fail(err, RMAS_E_ARG, "which system? --style NAME (a published one) or --system FOLDER");

@@ -383,6 +383,9 @@ rmas_status rm_loop_run(rm_loop *l, rmas_error *err) {
         rmas_status st = steps(l, &p, &log, err), end = rm_lines_close(&log, err);
         return st != RMAS_OK ? st : end;
     }
+    if (l->trainer->total < 1)
+        return rm_fail(err, RMAS_E_ARG, "%zu rows in %lld epochs make no step of %lld rows: less --batch_size or --grad_accum_steps, or more epochs",
+                       l->batches->n, (long long)o->epochs, (long long)(o->batch_size * o->grad_accum));
     if (!o->save_dir) return rm_fail(err, RMAS_E_ARG, "--save_dir DIR is needed: where the trained links go");
     RM_TRY(rm_mkdirs(o->save_dir, err));
     char *state = rm_path_join(o->save_dir, "state.safetensors");

@@ -43,4 +43,14 @@ grep -q "samples are not those of the run" "$work/err" || note "other rows: $(ca
 "$rmas" train inner --system "$work/tiny/chain" --role planner --data "$work/rows.jsonl" --max_steps 2 --threads 1 --save_dir "$work/inner" --resume \
     >/dev/null 2>"$work/err" && note "other rows are taken by the inner loop"
 grep -q "samples are not those of the run" "$work/err" || note "other rows, inner loop: $(cat "$work/err")"
+
+refused() { # WHAT PATTERN FLAG...
+    local what=$1 pattern=$2
+    shift 2
+    train "$work/none" "$@" >/dev/null 2>"$work/err" && note "$what is taken"
+    grep -qE -- "$pattern" "$work/err" || note "$what: $(cat "$work/err")"
+}
+refused "a run without a step" "6 rows in 1 epochs make no step of 8 rows" --max_steps -1 --grad_accum_steps 4
+refused "a negative rate" "no negative numbers" --outer_lr -1
+refused "a negative decay" "no negative numbers" --weight_decay -0.1
 exit $bad
