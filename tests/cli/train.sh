@@ -51,6 +51,6 @@ refused() { # WHAT PATTERN FLAG...
     grep -qE -- "$pattern" "$work/err" || note "$what: $(cat "$work/err")"
 }
 refused "a run without a step" "6 rows in 1 epochs make no step of 8 rows" --max_steps -1 --grad_accum_steps 4
-refused "a negative rate" "no negative numbers" --outer_lr -1
-refused "a negative decay" "no negative numbers" --weight_decay -0.1
+refused "a negative rate" "must not be negative" --outer_lr -1
+refused "a negative decay" "must not be negative" --weight_decay -0.1
 exit $bad
