@@ -70,8 +70,14 @@ static char *gold_text(const char *gold) {
     return rm_strbuf_take(&b);
 }
 
+/* False: there is no text. NULs that a model wrote are left out, for nobody trains on them. */
 static bool set_text(json_t *row, const char *column, const char *text, size_t n) {
-    return n && json_object_set_new(row, column, json_stringn(text, n)) == 0;
+    rm_strbuf b = {0};
+    for (size_t i = 0; i < n; i++)
+        if (text[i]) rm_strbuf_putc(&b, text[i]);
+    bool ok = b.n && !b.failed && json_object_set_new(row, column, json_stringn(b.s, b.n)) == 0;
+    rm_strbuf_free(&b);
+    return ok;
 }
 
 /* The training columns of one line of an attempt; *out NULL if a text is missing. */
