@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "util/file.h"
 #include "util/mem.h"
@@ -373,21 +374,11 @@ bool rm_loop_resumes(const rm_train_options *o) {
     return there;
 }
 
-rmas_status rm_loop_run(rm_loop *l, rmas_error *err) {
+/* A run that writes into its folder, which nobody else does meanwhile. */
+static rmas_status run_in_folder(rm_loop *l, rmas_error *err) {
     const rm_train_options *o = l->options;
     progress p = {.best = NAN};
     rm_lines log = {0};
-    if (o->probe) {
-        if (l->trainer->total == 0) return RMAS_OK;
-        RM_TRY(rm_lines_open(&log, o->probe, "steps.jsonl", false, err));
-        rmas_status st = steps(l, &p, &log, err), end = rm_lines_close(&log, err);
-        return st != RMAS_OK ? st : end;
-    }
-    if (l->trainer->total < 1)
-        return rm_fail(err, RMAS_E_ARG, "%zu rows in %lld epochs make no step of %lld rows: less --batch_size or --grad_accum_steps, or more epochs",
-                       l->batches->n, (long long)o->epochs, (long long)(o->batch_size * o->grad_accum));
-    if (!o->save_dir) return rm_fail(err, RMAS_E_ARG, "--save_dir DIR is needed: where the trained links go");
-    RM_TRY(rm_mkdirs(o->save_dir, err));
     char *state = rm_path_join(o->save_dir, "state.safetensors");
     if (!state) return rm_fail(err, RMAS_E_NOMEM, "out of memory");
     bool there = rm_path_exists(state);
@@ -410,5 +401,27 @@ rmas_status rm_loop_run(rm_loop *l, rmas_error *err) {
     if (st == RMAS_OK) st = write_state(l, &p, err);
     if (st == RMAS_OK) st = save_links(l, l->held_out ? "last" : NULL, err);
     if (st == RMAS_OK && l->held_out && !isnan(p.best)) rm_loop_say(o, false, "best held-out loss %.4f at step %lld", p.best, (long long)p.best_step);
+    return st;
+}
+
+rmas_status rm_loop_run(rm_loop *l, rmas_error *err) {
+    const rm_train_options *o = l->options;
+    progress p = {.best = NAN};
+    rm_lines log = {0};
+    if (o->probe) {
+        if (l->trainer->total == 0) return RMAS_OK;
+        RM_TRY(rm_lines_open(&log, o->probe, "steps.jsonl", false, err));
+        rmas_status st = steps(l, &p, &log, err), end = rm_lines_close(&log, err);
+        return st != RMAS_OK ? st : end;
+    }
+    if (l->trainer->total < 1)
+        return rm_fail(err, RMAS_E_ARG, "%zu rows in %lld epochs make no step of %lld rows: less --batch_size or --grad_accum_steps, or more epochs",
+                       l->batches->n, (long long)o->epochs, (long long)(o->batch_size * o->grad_accum));
+    if (!o->save_dir) return rm_fail(err, RMAS_E_ARG, "--save_dir DIR is needed: where the trained links go");
+    RM_TRY(rm_mkdirs(o->save_dir, err));
+    int lock;
+    RM_TRY(rm_dir_lock(&lock, o->save_dir, err));
+    rmas_status st = run_in_folder(l, err);
+    if (lock >= 0) close(lock);
     return st;
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -189,4 +190,14 @@ rmas_status rm_mkdirs(const char *path, rmas_error *err) {
     bool ok = rm_path_is_dir(path);
     rm_free(p);
     return ok ? RMAS_OK : rm_fail(err, RMAS_E_IO, "%s: not a folder", path);
+}
+
+rmas_status rm_dir_lock(int *fd, const char *path, rmas_error *err) {
+    *fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (*fd < 0) return rm_fail(err, RMAS_E_IO, "%s: cannot open: %s", path, strerror(errno));
+    if (flock(*fd, LOCK_EX | LOCK_NB) == 0) return RMAS_OK;
+    const bool busy = errno == EWOULDBLOCK;
+    close(*fd);
+    *fd = -1;
+    return busy ? rm_fail(err, RMAS_E_IO, "%s: another run is writing into this folder", path) : RMAS_OK;
 }

@@ -37,5 +37,7 @@ bool rm_path_exists(const char *path);
 bool rm_path_is_dir(const char *path);
 char *rm_path_join(const char *dir, const char *name); /* caller frees; NULL when out of memory; an absolute name wins */
 rmas_status rm_mkdirs(const char *path, rmas_error *err);
+/* Fails if another process has the folder. *fd: close gives it back, as the end of the process does; -1 where the file system has no locks. */
+rmas_status rm_dir_lock(int *fd, const char *path, rmas_error *err);
 
 #endif

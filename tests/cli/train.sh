@@ -31,6 +31,14 @@ train "$work/part" --resume >/dev/null 2>"$work/err" || note "resuming: $(cat "$
 find "$work/part" -name '*.tmp.*' -delete
 diff -r "$work/whole" "$work/part" >"$work/out" || note "resumed: $(head -3 "$work/out")"
 
+# a folder into which another process writes is left alone
+python3 -c 'import fcntl, os, sys, time; f = os.open(sys.argv[1], os.O_RDONLY); fcntl.flock(f, fcntl.LOCK_EX); print("held", flush=True); time.sleep(60)' \
+    "$work/whole" >"$work/held" &
+until [ -s "$work/held" ]; do sleep 0.01; done
+train "$work/whole" --resume >/dev/null 2>"$work/err" && note "two runs in one folder"
+grep -q "another run is writing" "$work/err" || note "two runs in one folder: $(cat "$work/err")"
+{ kill $! && wait $!; } 2>/dev/null
+
 # other rows or prompts are refused, in both loops; another day is not, where prompts do not say which it is
 train "$work/part" --resume --date 2001-02-03 >/dev/null 2>"$work/err" || note "another day: $(cat "$work/err")"
 train "$work/part" --resume --solver_pre_question 1 >/dev/null 2>"$work/err" && note "other prompts are taken"
