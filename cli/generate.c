@@ -114,15 +114,18 @@ static bool incomplete(const char *s, size_t n) {
     return n < want;
 }
 
-/* Prints what is complete; at the end everything, broken characters as U+FFFD. */
+static bool is_control(unsigned cp) { return (cp < 32 && cp != '\n' && cp != '\t') || (cp >= 127 && cp < 160); }
+
+/* Prints what is complete; at the end everything, broken characters as U+FFFD. What a model writes must not steer the terminal. */
 static void flush_text(rm_strbuf *held, bool end) {
+    const bool terminal = isatty(STDOUT_FILENO);
     size_t at = 0;
     while (at < held->n) {
         unsigned cp;
         const char *p = held->s + at;
         int len = rm_utf8_decode(p, held->n - at, &cp);
         if (len) {
-            fwrite(p, 1, (size_t)len, stdout);
+            if (!terminal || !is_control(cp)) fwrite(p, 1, (size_t)len, stdout);
         } else {
             if (!end && incomplete(p, held->n - at)) break;
             len = rm_utf8_decode_lossy(p, held->n - at, &cp);

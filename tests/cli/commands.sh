@@ -16,6 +16,21 @@ refuses "unknown command" "unknown command 'walk'" "$rmas" walk
 echo hello | "$rmas" generate small --max_new_tokens 40 --seed=3 --threads 1 --quiet 2>/dev/null | diff -q - "$work/a" >/dev/null && note "the line break of the prompt is lost"
 printf hello | "$rmas" generate small --max-new-tokens=40 --seed 3 --threads 1 --quiet 2>/dev/null | cmp -s - "$work/a" || note "generate from standard input, one thread"
 "$rmas" generate small "hello" --max_new_tokens 40 --seed 4 --quiet 2>/dev/null | cmp -s - "$work/a" && note "the seed has no effect"
+tr -d '\000' <"$work/a" | cmp -s - "$work/a" && note "the text for the terminal has no control characters to begin with"
+python3 - "$rmas" >"$work/out" <<'E' || note "generate on a terminal"
+import os, pty, subprocess, sys
+terminal, end = pty.openpty()
+command = [sys.argv[1], "generate", "small", "hello", "--max_new_tokens", "40", "--seed", "3", "--quiet"]
+child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=end, stderr=subprocess.DEVNULL)
+os.close(end)
+try:
+    while part := os.read(terminal, 4096):
+        sys.stdout.buffer.write(part)
+except OSError:  # how a terminal ends
+    pass
+sys.exit(child.wait())
+E
+tr -d '\000' <"$work/a" | cmp -s - <(tr -d '\r' <"$work/out") || note "control characters go to the terminal"
 refuses "no model" "none: no such file or folder" "$rmas" generate none x
 refuses "prompt twice" "one of them" "$rmas" generate small x --file y
 refuses "not UTF-8" "not UTF-8" "$rmas" generate small "$(printf 'a\377')"
