@@ -31,6 +31,8 @@ static rmas_status put_rope(writer *w) {
     }
     if (p->scaling == RM_ROPE_YARN) {
         if (p->untruncated) return rm_fail(w->c->err, RMAS_E_UNSUPPORTED, "%s: yarn with truncate false cannot be said in GGUF", w->c->path);
+        if (p->original != floor(p->original) || p->original > INT32_MAX)
+            return rm_fail(w->c->err, RMAS_E_UNSUPPORTED, "%s: an original length of %g cannot be said in GGUF", w->c->path, p->original);
         double beside = (double)r->scale / rm_rope_yarn_scale(p->factor, 1); /* the usual one goes without saying */
         u32(w, "rope.scaling.original_context_length", (int)p->original);
         f32(w, "rope.scaling.yarn_beta_fast", p->beta_fast);

@@ -157,7 +157,9 @@ static rmas_status add_ends(rm_conversion *c, const char *prefix) {
     const rm_tensor *embed = rm_weights_find(c->w, name[0]), *head = rm_weights_find(c->w, name[1]);
     bool one = c->cfg.tied && head && (!embed || rm_tensor_same(embed, head));
     if (!embed && !one) return rm_fail(c->err, RMAS_E_FORMAT, "%s: no tensor '%s'", c->path, name[0]);
-    if (!rm_convert_job(c, gguf, embed ? embed : head)) return rm_convert_nomem(c);
+    rm_job *j = rm_convert_job(c, gguf, embed ? embed : head);
+    if (!j) return rm_convert_nomem(c);
+    RM_TRY(change(c, RM_T_EMBED, false, j));
     if (!one) RM_TRY(add(c, prefix, RM_T_HEAD, 0));
     return add(c, prefix, RM_T_OUT_NORM, 0);
 }

@@ -230,6 +230,22 @@ static void same_ids(const char *folder, const char *gguf) {
     for (int k = 0; k < 2; k++) rm_ids_free(&ids[k]);
 }
 
+/* The tensors made so far, which are freed, and their configuration. */
+static void write_folder(const char *config) {
+    rmas_error err = {0};
+    char *json;
+    size_t n;
+    assert_int_equal(rm_file_read(&json, &n, RMAS_FIXTURES "/../fuzz/bytelevel.json", 1 << 20, &err), RMAS_OK);
+    assert_int_equal(rm_file_write(in_dir("tokenizer.json"), json, n, &err), RMAS_OK);
+    rm_free(json);
+    assert_int_equal(rm_file_write(in_dir("config.json"), config, strlen(config), &err), RMAS_OK);
+    assert_int_equal(rm_safetensors_write(in_dir("model.safetensors"), tensor, n_tensor, &err), RMAS_OK);
+    for (; n_tensor; n_tensor--) {
+        rm_free((void *)(uintptr_t)tensor[n_tensor - 1].name);
+        rm_free((void *)(uintptr_t)tensor[n_tensor - 1].data);
+    }
+}
+
 static void convert_one(size_t k) {
     static const struct {
         rm_dtype type;
@@ -241,17 +257,7 @@ static void convert_one(size_t k) {
     rm_convert_report report;
     seed = 1 + k;
     models[k].make();
-    char *json;
-    size_t n;
-    assert_int_equal(rm_file_read(&json, &n, RMAS_FIXTURES "/../fuzz/bytelevel.json", 1 << 20, &err), RMAS_OK);
-    assert_int_equal(rm_file_write(in_dir("tokenizer.json"), json, n, &err), RMAS_OK);
-    rm_free(json);
-    assert_int_equal(rm_file_write(in_dir("config.json"), models[k].config, strlen(models[k].config), &err), RMAS_OK);
-    assert_int_equal(rm_safetensors_write(in_dir("model.safetensors"), tensor, n_tensor, &err), RMAS_OK);
-    for (; n_tensor; n_tensor--) {
-        rm_free((void *)(uintptr_t)tensor[n_tensor - 1].name);
-        rm_free((void *)(uintptr_t)tensor[n_tensor - 1].data);
-    }
+    write_folder(models[k].config);
     assert_int_equal(rm_exec_new(&e, 2, NULL, &err), RMAS_OK);
     hidden_of(e, dir, want);
     for (size_t t = 0; t < RM_COUNT(types); t++) {
@@ -316,6 +322,30 @@ static void yarn(void **state) {
     convert_one(3);
 }
 
+static void refuses(const char *config, const char *message) {
+    rmas_error err = {0};
+    rm_exec *e;
+    rm_convert_report report;
+    write_folder(config);
+    assert_int_equal(rm_exec_new(&e, 1, NULL, &err), RMAS_OK);
+    assert_int_not_equal(rm_convert_gguf(in_dir("out.gguf"), dir, RM_F32, e->pool, &report, &err), RMAS_OK);
+    if (!strstr(err.msg, message)) fail_msg("%s", err.msg);
+    rm_exec_free(e);
+}
+
+static void refused(void **state) {
+    (void)state;
+    make_llama();
+    refuses("{\"model_type\": \"llama\", \"hidden_size\": 64, \"num_hidden_layers\": 2, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, "
+            "\"intermediate_size\": 96, \"vocab_size\": 272, \"tie_word_embeddings\": true,"
+            "\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 8.0, \"original_max_position_embeddings\": 1e11}}",
+            "an original length of 1e+11");
+    make_llama();
+    for (int i = 0; i < n_tensor; i++)
+        if (strstr(tensor[i].name, "embed_tokens")) tensor[i].n_dim = 0, tensor[i].n_bytes = sizeof(float);
+    refuses(models[0].config, "is a scalar");
+}
+
 static int make_dir(void **state) {
     (void)state;
     snprintf(dir, sizeof dir, "/tmp/rmas-convert-XXXXXX");
@@ -331,6 +361,7 @@ static int remove_dir(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(llama),  cmocka_unit_test(gemma), cmocka_unit_test(qwen35),
-                                       cmocka_unit_test(biases), cmocka_unit_test(yarn),  cmocka_unit_test(gemma_layers)};
+                                       cmocka_unit_test(biases), cmocka_unit_test(yarn),  cmocka_unit_test(gemma_layers),
+                                       cmocka_unit_test(refused)};
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
