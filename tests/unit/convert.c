@@ -360,8 +360,7 @@ static int remove_dir(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(llama),  cmocka_unit_test(gemma), cmocka_unit_test(qwen35),
-                                       cmocka_unit_test(biases), cmocka_unit_test(yarn),  cmocka_unit_test(gemma_layers),
-                                       cmocka_unit_test(refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(llama), cmocka_unit_test(gemma),        cmocka_unit_test(qwen35), cmocka_unit_test(biases),
+                                       cmocka_unit_test(yarn),  cmocka_unit_test(gemma_layers), cmocka_unit_test(refused)};
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
