@@ -246,7 +246,7 @@ FILTER(f_int) { /* value, default, base */
     if (a[0].kind == V_UNDEF) return rm_tmpl_undefined(r, &a[0]);
     if (given(&a[2]) && !rm_tmpl_arg_int(r, &a[2], "base", &base)) return false;
     if (base < 2 || base > 36) return rm_tmpl_fail(r, "int: base %lld is not supported", (long long)base);
-    if (a[0].kind == V_FLOAT && !(fabs(a[0].f) < 9e18)) return rm_tmpl_fail(r, "int: a whole number has 64 bits; this one needs more");
+    if (a[0].kind == V_FLOAT && fabs(a[0].f) >= 9e18) return rm_tmpl_fail(r, "int: a whole number has 64 bits; this one needs more");
     *out = read_int(&a[0], (int)base, &i) ? rm_val_int(i) : given(&a[1]) ? a[1] : rm_val_int(0);
     return true;
 }
