@@ -43,9 +43,9 @@ bool rm_search_is_on(const rm_search *s) { return s && s->kind != OFF; }
 
 /* ---- the form of a result ------------------------------------------------------------------------------------------------ */
 
-/* White space collapsed, at most MAX_CONTENT characters. */
-static void add_content(const char *text, rm_strbuf *out) {
-    size_t n = strlen(text), count = 0;
+/* White space and control characters collapsed, at most MAX_CONTENT characters. */
+static void add_content(const char *text, size_t n, rm_strbuf *out) {
+    size_t count = 0;
     bool space = false, any = false;
     for (size_t i = 0; i < n;) {
         unsigned c;
@@ -67,12 +67,12 @@ static void add_content(const char *text, rm_strbuf *out) {
     }
 }
 
-static void add_result(rm_strbuf *out, int i, const char *title, const char *url, const char *content) {
+static void add_result(rm_strbuf *out, int i, const char *title, const char *url, const char *content, size_t n) {
     if (i == 1) rm_strbuf_puts(out, "\nResults:");
     rm_strbuf_printf(out, "\n[%d] %s", i, title);
     if (url && *url) rm_strbuf_printf(out, "\nURL: %s", url);
     rm_strbuf_putc(out, '\n');
-    add_content(content, out);
+    add_content(content, n, out);
 }
 
 /* ---- a folder --------------------------------------------------------------------------------------------------------------- */
@@ -188,7 +188,10 @@ static void search_folder(const rm_search *s, const char *query, rm_strbuf *out)
         }
         if (k < MAX_RESULTS) score[k] = x, best[k] = p;
     }
-    for (int i = 0; i < n; i++) add_result(out, i + 1, s->v[best[i]].title, s->v[best[i]].file, s->v[best[i]].text);
+    for (int i = 0; i < n; i++) {
+        const passage *v = &s->v[best[i]];
+        add_result(out, i + 1, v->title, v->file, v->text, strlen(v->text));
+    }
     if (!n) rm_strbuf_puts(out, "\n[no search results]");
 }
 
@@ -207,8 +210,8 @@ static void show_results(json_t *root, rm_strbuf *out) {
     for (size_t i = 0; i < n && i < MAX_RESULTS; i++) {
         json_t *r = json_array_get(list, i);
         const char *title = json_string_value(json_object_get(r, "title")), *url = json_string_value(json_object_get(r, "url"));
-        const char *content = json_string_value(json_object_get(r, "content"));
-        add_result(out, (int)i + 1, title ? title : "", url, content ? content : "");
+        const json_t *content = json_object_get(r, "content"); /* texts of the net hold NULs, too */
+        add_result(out, (int)i + 1, title ? title : "", url, json_string_value(content), json_string_length(content));
     }
     if (!n) rm_strbuf_puts(out, "\n[no search results]");
 }
@@ -243,15 +246,19 @@ static void search_tavily(const rm_search *s, const char *query, const atomic_bo
         CURLcode rc = curl_easy_perform(c);
         long status = 0;
         curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &status);
-        json_t *root = rc == CURLE_OK && status == 200 ? json_loadb(rm_str(&reply), reply.n, 0, NULL) : NULL;
+        json_t *root = rc == CURLE_OK && status == 200 ? json_loadb(rm_str(&reply), reply.n, JSON_ALLOW_NUL, NULL) : NULL;
         if (root) {
             show_results(root, out);
         } else {
             rm_strbuf_clear(out);
-            if (rc != CURLE_OK)
+            if (rc == CURLE_WRITE_ERROR)
+                rm_strbuf_printf(out, "[search error] ConnectionError: the reply is longer than %d MiB", MAX_REPLY >> 20);
+            else if (rc != CURLE_OK)
                 rm_strbuf_printf(out, "[search error] ConnectionError: %s", curl_easy_strerror(rc));
-            else
+            else if (status != 200)
                 rm_strbuf_printf(out, "[search error] HTTPError: status %ld", status);
+            else
+                rm_strbuf_puts(out, "[search error] JSONDecodeError: the reply is no JSON");
         }
         json_decref(root);
     }

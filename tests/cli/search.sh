@@ -16,6 +16,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = json.dumps({"results": [{"title": "About " + ask["query"], "url": "http://x/1", "content": "one  two\n three"}]}).encode()
         self.send_response(200 if right and ask["query"] != "broken" else 500)
         self.end_headers()
+        if ask["query"] == "zeros": body = body.replace(b"  two", b"\\u0000two")
+        if ask["query"] == "page": body = b"<html></html>"
+        if ask["query"] == "endless": body = b" " * (5 << 20)
         self.wfile.write(body)
     def log_message(self, *a):
         pass
@@ -42,6 +45,13 @@ for w in slow fast; do grep -qzE "<result> ${found//WORD/$w}" "$work/out" || not
 grep -q "<result> \[search error\] HTTPError: status 500 </result>" "$work/out" || note "error: $(cat "$work/out")"
 [ "$(grep -c '^--- question' "$work/out")" = 3 ] && [ "$(grep '^--- question' "$work/out" | tail -n 1)" = "--- question 0: zero" ] ||
     note "the slow search is not the last: $(grep '^---' "$work/out")"
+for i in 0 1 2; do
+    printf '{"index": %d, "role": "toolcaller", "text": "<search> %s </search>"}\n' "$i" "$(echo zeros page endless | cut -d' ' -f$((i + 1)))"
+done >said
+search "tavily:http://127.0.0.1:$(cat port)/search" >"$work/out" || note "odd replies: $(cat "$work/err")"
+grep -qzE "<result> ${found//WORD/zeros}" "$work/out" || note "zeros: $(cat "$work/out")"
+grep -q "<result> \[search error\] JSONDecodeError: the reply is no JSON </result>" "$work/out" || note "no JSON: $(cat "$work/out")"
+grep -q "<result> \[search error\] ConnectionError: the reply is longer than 4 MiB </result>" "$work/out" || note "endless: $(cat "$work/out")"
 kill "$server"
 wait "$server" 2>/dev/null
 search "tavily:http://127.0.0.1:$(cat port)/search" | grep -q "<result> \[search error\] ConnectionError" || note "no server"
