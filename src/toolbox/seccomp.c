@@ -78,6 +78,9 @@ int rm_seccomp_file(void) {
         DENY(open_tree),
         DENY(fsopen),
         DENY(fsmount),
+        /* memory that no limit of the address space counts */
+        DENY(memfd_create),
+        DENY(shmget),
         /* clone3 hides its flags in memory: libraries fall back to clone */
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone3, 0, 1),
         REFUSE(ENOSYS),

@@ -128,6 +128,10 @@ static void escapes(void **state) {
          "-1 -1 -1"},
         {"privileges", "import os\ntry:\n  os.setuid(0)\n  print('OUT')\nexcept OSError: print('kept')", "kept"},
         {"memory", "try:\n  x = bytearray(8 << 30)\n  print('OUT')\nexcept MemoryError: print('kept')", "kept"},
+        {"memory outside the address space",
+         "import ctypes, os\nprint(ctypes.CDLL(None).shmget(0, 4096, 0o1600))\ntry:\n  os.memfd_create('x')\n  print('OUT')\nexcept OSError: "
+         "print('kept')",
+         "-1\nkept"},
         {"large files",
          "import signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\ntry:\n  with open('big', 'wb') as f:\n    for i in range(200): "
          "f.write(bytes(1 << 20))\n "
