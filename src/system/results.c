@@ -329,10 +329,10 @@ static rmas_status write_all(const rm_results *s, const char *summary, rmas_erro
 }
 
 static rmas_status open_file(rm_results *s, rmas_error *err) {
-    char *text = NULL;
-    size_t n = 0;
-    bool there = rm_path_exists(s->o.path);
-    if (there) RM_TRY(rm_file_read(&text, &n, s->o.path, MAX_FILE, err));
+    char *text;
+    size_t n;
+    RM_TRY(rm_append_lock(&s->fd, s->o.path, err));
+    RM_TRY(rm_file_read(&text, &n, s->o.path, MAX_FILE, err));
     if (n && !s->o.resume) {
         rm_free(text);
         return rm_fail(err, RMAS_E_ARG, "%s exists already; --resume goes on with it, or name another file", s->o.path);
@@ -346,9 +346,10 @@ static rmas_status open_file(rm_results *s, rmas_error *err) {
         if (end > p) st = old_line(s, p, (size_t)(end - p), ++number, last, err);
     }
     rm_free(text);
-    if (st == RMAS_OK && n) st = write_all(s, NULL, err); /* without a summary and without half a line */
-    if (st == RMAS_OK && (s->fd = open(s->o.path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644)) < 0)
-        st = rm_fail(err, RMAS_E_IO, "%s: cannot open for writing: %s", s->o.path, strerror(errno));
+    if (st == RMAS_OK && n) {
+        st = write_all(s, NULL, err); /* without a summary and without half a line */
+        if (st == RMAS_OK) st = rm_append_lock(&s->fd, s->o.path, err);
+    }
     return st;
 }
 

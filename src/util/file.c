@@ -192,12 +192,28 @@ rmas_status rm_mkdirs(const char *path, rmas_error *err) {
     return ok ? RMAS_OK : rm_fail(err, RMAS_E_IO, "%s: not a folder", path);
 }
 
+static rmas_status busy(const char *path, const char *what, rmas_error *err) {
+    return rm_fail(err, RMAS_E_IO, "%s: another run is writing into this %s", path, what);
+}
+
 rmas_status rm_dir_lock(int *fd, const char *path, rmas_error *err) {
     *fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (*fd < 0) return rm_fail(err, RMAS_E_IO, "%s: cannot open: %s", path, strerror(errno));
     if (flock(*fd, LOCK_EX | LOCK_NB) == 0) return RMAS_OK;
-    const bool busy = errno == EWOULDBLOCK;
+    const bool taken = errno == EWOULDBLOCK;
     close(*fd);
     *fd = -1;
-    return busy ? rm_fail(err, RMAS_E_IO, "%s: another run is writing into this folder", path) : RMAS_OK;
+    return taken ? busy(path, "folder", err) : RMAS_OK;
+}
+
+rmas_status rm_append_lock(int *fd, const char *path, rmas_error *err) {
+    const int to = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NONBLOCK, 0644), before = *fd;
+    if (to < 0) return rm_fail(err, RMAS_E_IO, "%s: cannot open for writing: %s", path, strerror(errno));
+    *fd = to;
+    const bool taken = flock(to, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    if (before >= 0) close(before);
+    struct stat opened, there; /* another run may have replaced the file meanwhile */
+    if (taken || fstat(to, &opened) != 0 || stat(path, &there) != 0 || opened.st_dev != there.st_dev || opened.st_ino != there.st_ino)
+        return busy(path, "file", err);
+    return RMAS_OK;
 }

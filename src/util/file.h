@@ -39,5 +39,8 @@ char *rm_path_join(const char *dir, const char *name); /* caller frees; NULL whe
 rmas_status rm_mkdirs(const char *path, rmas_error *err);
 /* Fails if another process has the folder. *fd: close gives it back, as the end of the process does; -1 where the file system has no locks. */
 rmas_status rm_dir_lock(int *fd, const char *path, rmas_error *err);
+/* Opens a file for appending, new or not; fails if another process has it. What *fd (or -1) had before is given back only then, so that a
+ * file that was replaced is never free. */
+rmas_status rm_append_lock(int *fd, const char *path, rmas_error *err);
 
 #endif

@@ -46,6 +46,25 @@ for flags in "--temperature 0" "--temperature 0.9 --num_rollouts 2 --seed 7"; do
     done
 done
 
+# a file into which another process writes is left alone; two runs that begin together do not write over one another
+python3 -c 'import fcntl, os, sys, time; f = os.open(sys.argv[1], os.O_RDONLY); fcntl.flock(f, fcntl.LOCK_EX); print("held", flush=True); time.sleep(60)' \
+    "$part" >"$work/held" &
+until [ -s "$work/held" ]; do sleep 0.01; done
+cp "$part" "$work/before"
+run "$part" --resume $flags >/dev/null 2>"$work/err" && note "two runs into one file"
+grep -q "another run is writing into this file" "$work/err" || note "two runs into one file: $(cat "$work/err")"
+cmp -s "$part" "$work/before" || note "two runs into one file: it is changed"
+{ kill $! && wait $!; } 2>/dev/null
+for _ in 1 2 3 4 5; do
+    rm -f "$part"
+    run "$part" $flags >/dev/null 2>&1 &
+    first=$!
+    run "$part" $flags >/dev/null 2>&1 && second=ran || second=refused
+    wait $first && first=ran || first=refused
+    [ "$first$second" = ranrefused ] || [ "$first$second" = refusedran ] || note "begun together: $first and $second"
+    cmp -s "$part" "$whole" || note "begun together: the file is not that of one run"
+done
+
 # a full disk
 rm -f "$part"
 (ulimit -f 8 && run "$part" --temperature 0.9 --num_rollouts 2 --seed 7) >/dev/null 2>"$work/err"
