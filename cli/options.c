@@ -28,25 +28,29 @@ static void print_help(const rm_opt *opts, const char *usage) {
     }
 }
 
-/* Flags of the reference's scripts and front ends that have no meaning here, or another name: why, and what to do. */
-static const char *reference_flag(const char *name, size_t n) {
+/* Flags of the reference's scripts and front ends that have no meaning here, or another name: why, and what to do. NULL: not one of
+ * them, or not one for a command with these options. */
+static const char *reference_flag(const rm_opt *opts, const char *name, size_t n) {
     static const struct {
-        const char *name, *say;
-    } known[] = {{"latent_steps", "it is --latent_length here"},
-                 {"greedy", "it is --temperature 0 here"},
-                 {"no_ans", "it is --ans 0 here"},
-                 {"quiet_tools", "it is --quiet here"},
-                 {"repetition_penalty", "there is none, as with the reference's default of 1"},
-                 {"presence_penalty", "there is none; the reference ignores it too"},
-                 {"python_cwd", "programs run in a folder of their own in the sandbox"},
-                 {"mas_shape", "the style says it (--style)"},
-                 {"tavily_search_depth", "it is always advanced, the reference's default"},
-                 {"tavily_max_results", "there are always 4, the reference's default"},
-                 {"align_outer", "it is --init aligned here"},
-                 {"load_bridges", "it is --init aligned here: the start is computed, not loaded"},
-                 {"align_samples", "the aligned start takes its rows from the data by itself"}};
+        const char *name, *option /* that the command must have */, *say;
+    } known[] = {{"latent_steps", "latent_length", "it is --latent_length here"},
+                 {"greedy", "temperature", "it is --temperature 0 here"},
+                 {"no_ans", "ans", "it is --ans 0 here"},
+                 {"quiet_tools", "quiet", "it is --quiet here"},
+                 {"repetition_penalty", "temperature", "there is none, as with the reference's default of 1"},
+                 {"presence_penalty", "temperature", "there is none; the reference ignores it too"},
+                 {"python_cwd", "python_timeout", "programs run in a folder of their own in the sandbox"},
+                 {"mas_shape", "style", "the style says it (--style)"},
+                 {"tavily_search_depth", "allow_tools", "it is always advanced, the reference's default"},
+                 {"tavily_max_results", "allow_tools", "there are always 4, the reference's default"},
+                 {"align_outer", "init", "it is --init aligned here"},
+                 {"load_bridges", "init", "it is --init aligned here: the start is computed, not loaded"},
+                 {"align_samples", "init", "the aligned start takes its rows from the data by itself"}};
     for (size_t i = 0; i < RM_COUNT(known); i++)
-        if (same_name(known[i].name, name, n)) return known[i].say;
+        if (same_name(known[i].name, name, n)) {
+            while (opts->name && strcmp(opts->name, known[i].option)) opts++;
+            return opts->name ? known[i].say : NULL;
+        }
     return NULL;
 }
 
@@ -102,7 +106,7 @@ int rm_opt_parse(int argc, char **argv, const rm_opt *opts, const char *usage, i
         const rm_opt *o = opts;
         while (o->name && !same_name(o->name, name, n)) o++;
         if (!o->name) {
-            const char *say = reference_flag(name, n);
+            const char *say = reference_flag(opts, name, n);
             if (say)
                 fprintf(stderr, "rmas %s: %s: %s\n", cmd, a, say);
             else

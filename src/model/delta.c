@@ -75,8 +75,8 @@ static void gate_rows(void *ctx, int from, int to) {
     }
 }
 
-/* One value head over the rows of a run: the recurrence, with copies of the state where they are kept. Going through the rows again, each block begins with its
- * own copy, wherever the run begins. */
+/* One value head over the rows of a run: the recurrence, with copies of the state where they are kept. Going through the rows again, each block
+ * begins with its own copy, wherever the run begins. */
 static void recur(const job *j, const rm_run *r, int ih) {
     const rm_delta_plan *d = j->d;
     size_t dk = (size_t)d->d_key, dv = (size_t)d->d_value, nv = (size_t)d->n_value, ld = (size_t)j->n_conv, head = (size_t)ih * dk * dv;

@@ -63,7 +63,8 @@ static rmas_status folder(const char *path, char **source, json_t *tokens, rmas_
     rmas_status st = jinja && file && old ? RMAS_OK : rm_fail(err, RMAS_E_NOMEM, "out of memory");
     if (st == RMAS_OK && rm_path_exists(jinja)) st = rm_file_read(source, &n, jinja, MAX_FILE, err);
     if (st == RMAS_OK) st = read_object(&config, file, err);
-    if (st == RMAS_OK && !json_object_get(config, "added_tokens_decoder")) st = read_object(&map, old, err); /* has the last word in older folders */
+    if (st == RMAS_OK && !json_is_object(json_object_get(config, "added_tokens_decoder")))
+        st = read_object(&map, old, err); /* has the last word in older folders */
     add_tokens(tokens, config);
     add_tokens(tokens, map);
     if (st == RMAS_OK && !*source && config_template(config) && !(*source = rm_strdup(config_template(config))))

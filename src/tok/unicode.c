@@ -203,8 +203,8 @@ static void normalize_part(rm_strbuf *out, const char *s, size_t n, rm_normal_fo
 void rm_normalize(rm_strbuf *out, const char *s, size_t n, rm_normal_form form) {
     size_t done = 0;
     for (size_t i = 0; i < n;) {
-        int len;
-        if (is_newer(rm_char_at(s + i, &len))) {
+        int len = 1;
+        if ((unsigned char)s[i] >= 0xD5 && is_newer(rm_char_at(s + i, &len))) { /* below: older characters, and what follows them */
             normalize_part(out, s + done, i - done, form);
             rm_strbuf_add(out, s + i, (size_t)len);
             done = i + (size_t)len;

@@ -97,6 +97,14 @@ static void remove_file(const char *dir, const char *name) {
     rm_free(path);
 }
 
+/* The folder dir with the weight file `file`, which is freed. */
+static void remove_model(const char *dir, char *file) {
+    remove(file);
+    remove_file(dir, "config.json");
+    rmdir(dir);
+    rm_free(file);
+}
+
 static rmas_status read_text(const char *dir, const char *text, rm_config *c, rmas_error *err) {
     put_file(dir, "config.json", text, strlen(text));
     return rm_config_read(c, dir, err);
@@ -312,10 +320,7 @@ static void test_binding_errors(void **state) {
     rm_free(t);
     rm_weights_close(w);
     rm_exec_free(e);
-    remove_file(dir, "model.safetensors");
-    remove_file(dir, "config.json");
-    rmdir(dir);
-    rm_free(file);
+    remove_model(dir, file);
 }
 
 static void logits_of(rm_exec *e, const char *path, bool tied, float *out) {
@@ -374,10 +379,7 @@ static void test_ends_of_tied_model(void **state) {
     rm_free(t);
     rm_weights_close(w);
     rm_exec_free(e);
-    remove_file(dir, "model.safetensors");
-    remove_file(dir, "config.json");
-    rmdir(dir);
-    rm_free(file);
+    remove_model(dir, file);
 }
 
 /* Every allocation of opening fails in turn. */
