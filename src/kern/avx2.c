@@ -16,7 +16,8 @@
 
 #define RM_AVX2                                                                                                                                      \
     RM_OPS, RM_ATTN, RM_DELTA, RM_GEMM, .q_quant = q_quant_256, .q_expand = q_expand_vec, .q_tile = q_tile_vec, .q_rows = q_rows_vec,                \
-                                        .q_rows_max = 6, .q_columns = q_columns_256
+                                        .q_rows_max = 6, .q_columns = q_columns_256, .q_turn = q_turn_vec, .q_quant_turned = QUANT_TURNED,           \
+                                        .turned = TURNED
 
 #ifdef RM_VNNI
 const rm_kern rm_kern_avx_vnni = {.name = "avx-vnni", RM_AVX2};

@@ -67,7 +67,8 @@ RM_INLINE __m256i add_32(__m256i s, __m256i p) {
 /* What is read after it is not read before, and not kept for later. */
 #define FENCE __asm__ volatile("" ::: "memory")
 
-/* Up to 6 bits: the whole sum in 16 bits. It may wrap meanwhile: at the end magnitudes are at most 8 steps of 2 x 15 or 16 x 127, or 4 steps of 2 x 32 x 127. */
+/* Up to 7 bits: the whole sum in 16 bits. It may wrap meanwhile: at the end magnitudes are at most 8 steps of 2 x 15 or 16 x 127, or 4 steps of 2 x 32 x 127,
+ * or of 2 x 63 x 63. */
 RM_INLINE void sums_narrow(qs a[][Q_TOGETHER], const uint8_t *x, const uint8_t *neg, int n_row, const q_weights *w, int c, int s, int n) {
     const bool centred = w->shift || w->width > 4;
     const int shift = w->shift ? w->shift : w->width - 1;
@@ -115,7 +116,14 @@ RM_INLINE void sums_wide(qs a[][Q_TOGETHER], const uint8_t *x, int n_row, const 
 }
 
 RM_INLINE void q_sums(qs a[][Q_TOGETHER], const uint8_t *x, const uint8_t *neg, int n_row, const q_weights *w, int c, int s, int n) {
-    if (w->width < 8) {
+    if (w->width == 7) { /* half a block after the other */
+        qs b[RM_QROWS][Q_TOGETHER];
+        sums_narrow(b, x, neg + n_row * 4, n_row, w, c, 0, 4);
+        sums_narrow(a, x, neg + n_row * 8, n_row, w, c, 4, 4);
+        RM_UNROLL for (int r = 0; r < n_row; r++) { RM_UNROLL for (int t = 0; t < Q_TOGETHER; t++) a[r][t] = _mm256_add_epi32(a[r][t], b[r][t]); }
+        return;
+    }
+    if (w->width < 7) {
         sums_narrow(a, x, neg, n_row, w, c, s, n);
         return;
     }
@@ -143,7 +151,7 @@ RM_INLINE void put_meta(uint8_t *tile, int n_row, int r, float d, int32_t pair[2
 #endif
 }
 
-static void q_quant_256(uint8_t *tile, const float *x, size_t ldx, int n_row, size_t n) {
+RM_INLINE void quant_256(uint8_t *tile, const float *x, size_t ldx, int n_row, size_t n, float limit) {
     const __m256i magnitude = _mm256_set1_epi32(0x7FFFFFFF);
     for (size_t b = 0; b < n / RM_QBLOCK; b++, tile += n_row * RM_QX_ROW) {
         for (int r = 0; r < n_row; r++) {
@@ -157,7 +165,7 @@ static void q_quant_256(uint8_t *tile, const float *x, size_t ldx, int n_row, si
             top = _mm_max_epu32(top, _mm_shuffle_epi32(top, 0x4E));
             top = _mm_max_epu32(top, _mm_shuffle_epi32(top, 0xB1));
             float amax = _mm_cvtss_f32(_mm_castsi128_ps(top));
-            const act_step step = act_step_of(amax);
+            const act_step step = act_step_of(amax, limit);
             for (int k = 0; k < 4; k++) {
                 __m256 f = amax < INFINITY ? _mm256_castsi256_ps(v[k]) : _mm256_setzero_ps();
                 v[k] = _mm256_cvtps_epi32(_mm256_mul_ps(f, _mm256_set1_ps(step.inv)));
@@ -172,3 +180,4 @@ static void q_quant_256(uint8_t *tile, const float *x, size_t ldx, int n_row, si
         }
     }
 }
+static void q_quant_256(uint8_t *tile, const float *x, size_t ldx, int n_row, size_t n) { quant_256(tile, x, ldx, n_row, n, 127.0f); }

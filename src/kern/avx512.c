@@ -21,7 +21,8 @@
 #ifdef RM_INTEL
 #include "kern/amx.h"
 #include "kern/amx_attn.h"
-const rm_kern rm_kern_avx512_intel = {.name = "avx512-intel", RM_AVX512, RM_ATTN, .q_columns = q_columns_512};
+const rm_kern rm_kern_avx512_intel = {
+    .name = "avx512-intel", RM_AVX512, RM_ATTN, .q_columns = q_columns_512, .q_turn = q_turn_vec, .q_quant_turned = q_quant_512, .turned = TURNED};
 const rm_kern rm_kern_amx = {
     .name = "amx",
     RM_AVX512,
@@ -46,5 +47,8 @@ const rm_kern rm_kern_avx512 = {
     .bf16_pairs = bf16_pairs_512,
     .q_pairs = q_pairs_512,
     .mul_pairs = mul_pairs_512,
+    .q_turn = q_turn_vec,
+    .q_quant_turned = q_quant_512,
+    .turned = TURNED,
 };
 #endif

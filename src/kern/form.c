@@ -1,6 +1,6 @@
 #include "kern/form.h"
 
-const rm_form_info rm_forms[RM_FORM_COUNT] = {
+const rm_form_info rm_forms[RM_FORM_COUNT + 1] = {
     [RM_FORM_Q4_0] = {.bits = 4, .shift = 3, .sub = 32},
     [RM_FORM_Q4_1] = {.bits = 4, .sub = 32, .min = true},
     [RM_FORM_Q5_0] = {.bits = 4, .high = 1, .shift = 4, .sub = 32},
@@ -13,6 +13,7 @@ const rm_form_info rm_forms[RM_FORM_COUNT] = {
     [RM_FORM_Q5_K] = {.bits = 4, .high = 1, .sub = 32, .min = true, .super = true},
     [RM_FORM_Q6_K] = {.bits = 4, .high = 2, .shift = 5, .sub = 16, .super = true},
     [RM_FORM_IQ4_XS] = {.bits = 4, .shift = 7, .sub = 32, .super = true, .table = true},
+    [RM_FORM_TURNED_7] = {.bits = 7, .shift = 6, .sub = 32},
 };
 
 /* the values of IQ4_NL, + 128 */

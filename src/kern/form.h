@@ -31,18 +31,19 @@ typedef enum {
     RM_FORM_Q5_K,
     RM_FORM_Q6_K,
     RM_FORM_IQ4_XS,
-    RM_FORM_COUNT
+    RM_FORM_COUNT,
+    RM_FORM_TURNED_7 = RM_FORM_COUNT /* never packed: what q_turn makes where sums of 8-bit factors are slow */
 } rm_form;
 
 typedef struct {
-    uint8_t bits; /* in the low part: 4 or 8 */
+    uint8_t bits; /* in the low part: 4 or 8; 7: as 8 */
     uint8_t high; /* in the high part: 0, 1 or 2 */
     uint8_t shift; /* value = quant - 2^shift; 0: value = quant */
     uint8_t sub; /* inputs per scale: 32 or 16 */
     bool min, super, table; /* table: quants are indices of rm_iq4nl (+ 128) */
 } rm_form_info;
 
-extern const rm_form_info rm_forms[RM_FORM_COUNT];
+extern const rm_form_info rm_forms[RM_FORM_COUNT + 1];
 extern const uint8_t rm_iq4nl[16]; /* + 128 */
 
 static inline int rm_form_width(const rm_form_info *f) { return f->table ? 8 : f->bits + f->high; } /* bits of an expanded quant */

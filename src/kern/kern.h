@@ -177,6 +177,11 @@ struct rm_kern {
     void (*bf16_pairs)(uint16_t *panel, const void *w, size_t ldw, int n_out, size_t n);
     void (*q_pairs)(uint16_t *panel, const uint8_t *group, size_t group_bytes, int n_group, rm_form form, int b, int n_block);
     void (*mul_pairs)(float *dx, size_t lddx, const uint16_t *dy, size_t lddy, int n_row, const uint16_t *panel, int n_pair, size_t n);
+    /* The same in 8 bits: blocks b of n_group packed groups are turned, so that their columns become the outputs of one group, and quantised anew: as expanded
+     * quants and scales of the form `turned`, for q_tile with rows of dy from q_quant_turned. NULL where that is not faster than mul_pairs. */
+    void (*q_turn)(uint8_t *q, float *s, const uint8_t *group, size_t group_bytes, int n_group, rm_form form, int b);
+    void (*q_quant_turned)(uint8_t *tile, const float *x, size_t ldx, int n_row, size_t n); /* as q_quant */
+    rm_form turned;
     /* Quantised forms (form.h). q_quant: rows to a tile; n a multiple of 32. q_expand: blocks b0 .. b0 + n_block of a packed group, b0 a
      * multiple of 8; q, s and group 64-byte aligned. q_tile: products with expanded weights. q_rows: products straight from the packed
      * group, the same bits. */

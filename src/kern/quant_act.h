@@ -4,9 +4,9 @@ typedef struct {
     float d, inv; /* the step of a block's numbers, and 1 / d */
 } act_step;
 
-/* amax: the largest magnitude of the block. */
-static inline act_step act_step_of(float amax) {
-    act_step s = {amax / 127.0f, amax > 0.0f && amax < INFINITY ? 127.0f / amax : 0.0f};
+/* amax: the largest magnitude of the block, which becomes `limit`. */
+static inline act_step act_step_of(float amax, float limit) {
+    act_step s = {amax / limit, amax > 0.0f && amax < INFINITY ? limit / amax : 0.0f};
     return s.inv < INFINITY ? s : (act_step){0.0f, 0.0f}; /* below 1e-36: nothing */
 }
 
@@ -38,7 +38,7 @@ static inline void op_q_quant(uint8_t *tile, const float *x, size_t ldx, int n_r
             }
             float amax;
             memcpy(&amax, &top, 4);
-            const act_step step = act_step_of(amax);
+            const act_step step = act_step_of(amax, 127.0f);
             int32_t sum[2] = {0, 0};
             for (int i = 0; i < RM_QBLOCK; i++) {
                 float v = amax < INFINITY ? p[i] * step.inv : 0.0f;

@@ -198,7 +198,13 @@ RM_INLINE void product_body(const rm_qtile *t, int n_row, bool packed, int bits,
 #define RM_TILES(X)                                                                                                                                  \
     X(32, false, 3, 4)                                                                                                                               \
     X(32, true, 0, 4)                                                                                                                                \
-    X(32, false, 4, 5) X(32, true, 0, 5) X(32, false, 7, 8) X(16, true, 0, 4) X(16, false, 2, 4) X(16, false, 5, 6)
+    X(32, false, 4, 5)                                                                                                                               \
+    X(32, true, 0, 5) X(32, false, 7, 8) X(16, true, 0, 4) X(16, false, 2, 4) X(16, false, 5, 6) RM_TURNED_TILES(X)
+#ifdef RM_OWN_SUMS
+#define RM_TURNED_TILES(X) X(32, false, 6, 7)
+#else
+#define RM_TURNED_TILES(X)
+#endif
 #define X(sub, min, shift, width)                                                                                                                    \
     static void tile_##sub##_##shift##_##width(const rm_qtile *t) { RM_EACH_COUNT(false, 8, 0, sub, min, false, false, shift, width) }
 RM_TILES(X)

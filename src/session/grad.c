@@ -246,15 +246,19 @@ rmas_status rm_tape_push(rm_tape *t, const rm_tape_rows *rows, int n_rows, rmas_
 
 /* ---- pop ---------------------------------------------------------------------------------------------------------------- */
 
-/* The last rows of the items that are not done, at most POP_ROWS together. left: rows of each item that remain. */
+/* The last rows of the items that are not done, at most POP_ROWS together. left: rows of each item that remain. Positions of prompts and steps do not go
+ * together: their products differ. */
 static int fill(rm_tape *t, const rm_tape_grads *grads, int n_grads, const int *left) {
     rm_back *b = &t->back;
     int n_row = 0;
     b->n_run = 0;
     for (int i = 0; i < n_grads && n_row < RM_POP_ROWS; i++) {
-        int n = left[i] < RM_POP_ROWS - n_row ? left[i] : RM_POP_ROWS - n_row;
-        if (!n) continue;
         rm_tape_seq *s = &t->seq[grads[i].seq];
+        const int steps = s->seq->len > s->record.end ? s->seq->len - s->record.end : 0;
+        if (!left[i] || (b->n_run && b->prompt != !steps)) continue;
+        b->prompt = !steps;
+        int n = left[i] < RM_POP_ROWS - n_row ? left[i] : RM_POP_ROWS - n_row;
+        if (steps && n > steps) n = steps;
         b->item[b->n_run] = i;
         b->seq[b->n_run] = s;
         b->run[b->n_run++] = (rm_run){.row = n_row, .n = n, .pos = s->seq->len - n};

@@ -300,7 +300,7 @@ rmas_status rm_back_rows(rm_back *b, int n_row, rmas_error *err) {
     memset(b->dx, 0, (size_t)n_row * d * sizeof *b->dx);
     rm_norm_back(m->exec, b->dx, b->d_hidden, kept_rows(b, b->x, RM_KEPT_X, c->n_layer), m->out_norm, c->d_model, n_row, c->norm_eps);
     rmas_status st = RMAS_OK;
-    for (int i = 0; i < b->n_run; i++) m->exec->prompt |= b->run[i].pos < b->seq[i]->record.end; /* else all are steps, as they were going forward */
+    m->exec->prompt = b->prompt;
     for (int il = c->n_layer - 1; il >= 0 && st == RMAS_OK; il--) st = layer_back(b, il, --slot[c->layer[il]], n_row, err);
     m->exec->prompt = false;
     return st;

@@ -21,6 +21,7 @@ typedef struct {
 typedef struct {
     const rm_model *m;
     int cap, cap_run, n_run;
+    bool prompt; /* the rows are positions of prompts, else steps */
     rm_run *run, *ext; /* rows that are popped; the same begun earlier, for layers with a convolution and a state */
     rm_tape_seq **seq;
     int *item;

@@ -4,6 +4,7 @@
 
 #include "tensor/matrix_impl.h"
 #include "tensor/profile.h"
+#include "tensor/rows8.h"
 
 /* Outputs of one part and where its chunks stand among those of a run. */
 typedef struct {
@@ -18,9 +19,11 @@ typedef struct {
     const rm_matrix *w;
     const float *x;
     size_t ldy, ldx;
-    int n_row, n_slice, n_segment; /* n_segment: activations of a row are converted in so many pieces */
+    int n_row, n_slice;
     slice slice[RM_MATRIX_PARTS];
-    uint8_t *shared, *local; /* scratch */
+    rm_rows8 rows8; /* PACKED: the rows in 8 bits */
+    uint16_t *rows16; /* BF16, and PACKED where products are in bf16: from bf16_rows */
+    uint8_t *local; /* scratch */
     size_t local_bytes;
 } product;
 
@@ -52,13 +55,6 @@ static void dequant_outputs(const product *p, const slice *s, int first, int end
     }
 }
 
-/* Activations in the form of the weights, in chunks of `convert`. */
-static void convert_rows(product *p, int n_chunk, rm_pool_fn convert) {
-    rm_time was = rm_time_to(p->e, RM_TIME_QUANT);
-    rm_pool_run(p->e->pool, n_chunk, convert, p);
-    rm_time_back(p->e, was);
-}
-
 /* ---- bf16 -------------------------------------------------------------------------------------------------------------------- */
 
 static inline int bf16_groups(int n_row) { return (n_row + RM_BF16_ROWS - 1) / RM_BF16_ROWS; }
@@ -68,19 +64,21 @@ static void round_chunk(void *ctx, int chunk, int thread) {
     const product *p = ctx;
     int i = chunk * RM_BF16_ROWS;
     size_t n_in = (size_t)p->w->n_in;
-    p->e->kern->bf16_rows((uint16_t *)(void *)p->shared + (size_t)i * rm_bf16_stride(n_in), p->x + (size_t)i * p->ldx, p->ldx,
-                          least(RM_BF16_ROWS, p->n_row - i), n_in, p->slice->part->kind == RM_PART_BF16);
+    p->e->kern->bf16_rows(p->rows16 + (size_t)i * rm_bf16_stride(n_in), p->x + (size_t)i * p->ldx, p->ldx, least(RM_BF16_ROWS, p->n_row - i), n_in,
+                          p->slice->part->kind == RM_PART_BF16);
 }
 static bool round_rows(product *p) {
     size_t bytes = (size_t)bf16_groups(p->n_row) * RM_BF16_ROWS * rm_bf16_stride((size_t)p->w->n_in) * sizeof(uint16_t);
-    if (!(p->shared = rm_exec_shared(p->e, bytes))) return false;
-    convert_rows(p, bf16_groups(p->n_row), round_chunk);
+    if (!(p->rows16 = rm_exec_shared(p->e, bytes))) return false;
+    rm_time was = rm_time_to(p->e, RM_TIME_QUANT);
+    rm_pool_run(p->e->pool, bf16_groups(p->n_row), round_chunk, p);
+    rm_time_back(p->e, was);
     return true;
 }
 
 static void bf16_outputs(const product *p, const slice *s, int o, int n) {
-    p->e->kern->mul_bf16(s->y + o, p->ldy, (const uint16_t *)(const void *)p->shared, p->n_row, s->part->data + (size_t)o * s->part->row_bytes,
-                         s->part->row_bytes, n, (size_t)p->w->n_in, s->bias ? s->bias + o : NULL);
+    p->e->kern->mul_bf16(s->y + o, p->ldy, p->rows16, p->n_row, s->part->data + (size_t)o * s->part->row_bytes, s->part->row_bytes, n,
+                         (size_t)p->w->n_in, s->bias ? s->bias + o : NULL);
 }
 
 /* Rows of prompts take quantised weights as bf16, where that is faster. */
@@ -91,36 +89,19 @@ static bool in_bf16(const product *p, const rm_part *part) { return p->e->prompt
 /* Expanded weights of 32 blocks stay in the first cache; the next ones are fetched during the products of so many tiles. */
 enum { BLOCKS_AT_ONCE = 32, AHEAD_TILES = 4, AHEAD = 6144 /* bytes */ };
 
-/* Rows are cut into n_tile nearly equal tiles. */
-enum { SEGMENT = 1024 }; /* inputs that are quantised in one piece, if there are several rows */
-
-static inline int tile_count(int n_row) { return (n_row + RM_QROWS - 1) / RM_QROWS; }
-static inline int tile_first(const product *p, int tile) { return (int)((int64_t)tile * p->n_row / tile_count(p->n_row)); }
-static inline const uint8_t *tile_at(const product *p, int tile, int block) {
-    int i = tile_first(p, tile), n = tile_first(p, tile + 1) - i;
-    return p->shared + ((size_t)i * (size_t)(p->w->n_in / RM_QBLOCK) + (size_t)n * (size_t)block) * RM_QX_ROW;
-}
-
-static void quant_chunk(void *ctx, int chunk, int thread) {
-    (void)thread;
-    const product *p = ctx;
-    int tile = chunk / p->n_segment, segment = chunk % p->n_segment, n_block = p->w->n_in / RM_QBLOCK;
-    int i = tile_first(p, tile), n = tile_first(p, tile + 1) - i, b = n_block * segment / p->n_segment, end = n_block * (segment + 1) / p->n_segment;
-    p->e->kern->q_quant((uint8_t *)tile_at(p, tile, b), p->x + (size_t)i * p->ldx + (size_t)b * RM_QBLOCK, p->ldx, n, (size_t)(end - b) * RM_QBLOCK);
-}
-
 /* One group for all rows; y, ldy, bias: 32 outputs that may be written. */
 static void packed_group(const product *p, const rm_part *part, const uint8_t *group, float *y, size_t ldy, const float *bias, uint8_t *local) {
     const rm_kern *k = p->e->kern;
     const rm_form_info *f = &rm_forms[part->form];
-    int n_block = p->w->n_in / RM_QBLOCK, n_tile = tile_count(p->n_row);
+    const rm_rows8 *x = &p->rows8;
+    int n_block = x->n_block, n_tile = rm_rows8_tiles(x);
     size_t block_bytes = rm_form_block_bytes(f);
     rm_qtile t = {.form = part->form, .ldy = ldy};
     if (p->n_row <= k->q_rows_max) {
         t.n_block = n_block, t.q = group, t.bias = bias;
         t.ahead_bytes = (int)up64(block_bytes / (size_t)n_tile);
         for (int i = 0; i < n_tile; i++) {
-            t.n_row = tile_first(p, i + 1) - tile_first(p, i), t.x = tile_at(p, i, 0), t.y = y + (size_t)tile_first(p, i) * ldy;
+            t.n_row = rm_rows8_first(x, i + 1) - rm_rows8_first(x, i), t.x = rm_rows8_at(x, i, 0), t.y = y + (size_t)rm_rows8_first(x, i) * ldy;
             /* one tile reads the weights as they come in; several find them in the cache and fetch the next group's */
             t.ahead = group + (n_tile > 1                   ? part->group_bytes + (size_t)i * (size_t)n_block * (size_t)t.ahead_bytes
                                : k->q_near && p->n_row == 1 ? 0
@@ -136,7 +117,7 @@ static void packed_group(const product *p, const rm_part *part, const uint8_t *g
         int nb = least(BLOCKS_AT_ONCE, n_block - b);
         k->q_expand(q, s, group, part->form, b, nb);
         for (int i = 0; i < n_tile; i++) {
-            t.n_row = tile_first(p, i + 1) - tile_first(p, i), t.x = tile_at(p, i, b), t.y = y + (size_t)tile_first(p, i) * ldy;
+            t.n_row = rm_rows8_first(x, i + 1) - rm_rows8_first(x, i), t.x = rm_rows8_at(x, i, b), t.y = y + (size_t)rm_rows8_first(x, i) * ldy;
             t.n_block = nb;
             t.q = q, t.s = s;
             t.more = b > 0;
@@ -158,8 +139,7 @@ static size_t packed_local(const product *p, const rm_part *part) {
 static void packed_groups(const product *p, const rm_part *part, const uint8_t *group, int n_group, float *y, size_t ldy, const float *bias,
                           uint8_t *local) {
     if (in_bf16(p, part)) {
-        p->e->kern->q_mul_bf16(y, ldy, (const uint16_t *)(const void *)p->shared, p->n_row, group, part->group_bytes, n_group, part->form,
-                               (size_t)p->w->n_in, bias);
+        p->e->kern->q_mul_bf16(y, ldy, p->rows16, p->n_row, group, part->group_bytes, n_group, part->form, (size_t)p->w->n_in, bias);
         return;
     }
     for (int g = 0; g < n_group; g++)
@@ -254,9 +234,7 @@ static bool prepare(product *p) {
             p->local_bytes = up64(last_group_bytes(p));
             break;
         }
-        if (!(p->shared = rm_exec_shared(e, n_in / RM_QBLOCK * (size_t)p->n_row * RM_QX_ROW))) return false;
-        p->n_segment = p->n_row > 1 ? (int)(n_in + SEGMENT - 1) / SEGMENT : 1;
-        convert_rows(p, tile_count(p->n_row) * p->n_segment, quant_chunk);
+        if (!rm_rows8_make(&p->rows8, e, e->kern->q_quant, p->x, p->ldx, p->n_row, (int)n_in)) return false;
         for (int i = 0; i < p->n_slice; i++) p->local_bytes = most(p->local_bytes, packed_local(p, p->slice[i].part));
         break;
     }
@@ -284,185 +262,6 @@ rmas_status rm_matrix_mul(rm_exec *e, float *y, size_t ldy, const float *x, size
         const slice *last = &p.slice[p.n_slice - 1];
         rm_pool_run(e->pool, last->first + last->n_chunk, product_chunk, &p);
         count_work(&p);
-    }
-    return RMAS_OK;
-}
-
-/* ---- the gradient with respect to the input ------------------------------------------------------------------------------------ */
-
-typedef struct {
-    rm_exec *e;
-    const rm_matrix *w;
-    const rm_part *part;
-    float *y; /* the gradient */
-    const float *x; /* dy of the part */
-    size_t ldy, ldx;
-    int n_row, chunk; /* columns per chunk */
-    bool add; /* to what y holds */
-    int whole, cut, pieces; /* strips of all rows; strips whose rows are cut into pieces, one for each of `pieces` threads */
-    uint8_t *shared, *local; /* scratch */
-    size_t local_bytes;
-} gradient;
-
-/* A chunk is a strip of columns, of all rows or of a piece of them; the outputs go by in order, so many of them at a time that their weights stay in the
- * first cache: TILE_FLOATS in strips of RM_PANEL columns, or of T_COLUMNS, whole blocks of every type, where blocks are dequantised; bf16 PANEL_OUTPUTS. */
-enum { T_COLUMNS = 256, TILE_FLOATS = 8192, PANEL_OUTPUTS = 256, PIECE_ROWS = 8 /* at least: as long as unpacking takes */ };
-
-typedef struct {
-    int row, n_row;
-    size_t column, n_column;
-} strip;
-
-/* Strips are shared out evenly: every thread gets as many whole ones, in its range of chunks first, and a piece of each of those left over. */
-static void share_strips(gradient *p) {
-    const int strips = (p->w->n_in + p->chunk - 1) / p->chunk, threads = rm_pool_size(p->e->pool);
-    p->pieces = p->n_row >= PIECE_ROWS * threads ? threads : 1;
-    p->cut = strips % p->pieces;
-    p->whole = strips - p->cut;
-}
-
-static strip strip_of(const gradient *p, int chunk) {
-    const int whole = p->whole / p->pieces, each = whole + p->cut, piece = chunk / each, k = chunk % each;
-    const size_t n_in = (size_t)p->w->n_in, c = (size_t)(k < whole ? piece * whole + k : p->whole + k - whole) * (size_t)p->chunk;
-    strip s = {0, p->n_row, c, n_in - c < (size_t)p->chunk ? n_in - c : (size_t)p->chunk};
-    if (k >= whole) {
-        s.row = (int)((int64_t)piece * p->n_row / p->pieces);
-        s.n_row = (int)((int64_t)(piece + 1) * p->n_row / p->pieces) - s.row;
-    }
-    return s;
-}
-
-/* Many rows gather their sums side by side if those of the gradient lie a power of two apart, on the same few lines of the first cache. */
-enum { ASIDE_ROWS = 16, ASIDE_FLOATS = 256 };
-static inline bool sums_aside(const gradient *p) { return p->chunk == RM_PANEL && p->n_row >= ASIDE_ROWS && p->ldy % ASIDE_FLOATS == 0; }
-
-/* Fewer rows than this take float32 weights from where they lie. */
-enum { IN_PLACE_ROWS = 8 };
-
-/* Copies n columns of n_row rows. */
-static void copy_columns(float *to, size_t ldto, const float *from, size_t ldfrom, int n_row, size_t n) {
-    for (int i = 0; i < n_row; i++) memcpy(to + (size_t)i * ldto, from + (size_t)i * ldfrom, n * sizeof *to);
-}
-
-/* Sums of a strip begin with what the gradient holds, or with zero. */
-static void begin_sums(const gradient *p, float *sum, size_t ldsum, const float *dx, const strip *s) {
-    if (!p->add)
-        for (int i = 0; i < s->n_row; i++) memset(sum + (size_t)i * ldsum, 0, s->n_column * sizeof *sum);
-    else if (sum != dx)
-        copy_columns(sum, ldsum, dx, p->ldy, s->n_row, s->n_column);
-}
-
-static void float_strip(void *ctx, int chunk, int thread) {
-    const gradient *p = ctx;
-    const rm_part *part = p->part;
-    const rm_kern *k = p->e->kern;
-    strip s = strip_of(p, chunk);
-    float *tile = (float *)(void *)(p->local + (size_t)thread * p->local_bytes);
-    bool in_place = part->kind == RM_PART_ROWS && part->wtype == RM_W_F32 && (size_t)part->data % sizeof(float) == 0 && s.n_row < IN_PLACE_ROWS;
-    bool aside = sums_aside(p);
-    float *dx = p->y + (size_t)s.row * p->ldy + s.column, *sum = aside ? tile + TILE_FLOATS : dx;
-    size_t ldsum = aside ? RM_PANEL : p->ldy;
-    begin_sums(p, sum, ldsum, dx, &s);
-    for (int o = 0, at_once = TILE_FLOATS / p->chunk; o < part->n_out; o += at_once) {
-        int no = least(at_once, part->n_out - o);
-        const float *rows = tile;
-        size_t ld = s.n_column;
-        if (in_place) {
-            rows = (const float *)(const void *)(part->data + (size_t)o * part->row_bytes) + s.column;
-            ld = (size_t)p->w->n_in;
-        } else if (part->kind == RM_PART_PACKED && k->q_columns) {
-            k->q_columns(tile, part->packed + (size_t)(o / RM_GROUP) * part->group_bytes, part->group_bytes, (no + RM_GROUP - 1) / RM_GROUP,
-                         part->form, (int)(s.column / RM_QBLOCK), (int)(s.n_column / RM_QBLOCK));
-            ld = RM_PANEL;
-        } else {
-            rm_part_columns(p->w, part, o, no, s.column, s.n_column, tile);
-        }
-        k->mul_columns(sum, ldsum, p->x + (size_t)s.row * p->ldx + o, p->ldx, s.n_row, rows, ld, no, s.n_column);
-    }
-    if (aside) copy_columns(dx, p->ldy, sum, RM_PANEL, s.n_row, s.n_column);
-}
-
-/* dy in bf16 has rows of whole groups, with zeros behind the last output. */
-static inline size_t dy_stride(const rm_part *part) { return ((size_t)part->n_out + RM_GROUP - 1) / RM_GROUP * RM_GROUP; }
-
-static void round_dy(void *ctx, int chunk, int thread) {
-    (void)thread;
-    const gradient *p = ctx;
-    size_t n = (size_t)p->part->n_out, stride = dy_stride(p->part);
-    for (int i = chunk * RM_BF16_ROWS; i < least((chunk + 1) * RM_BF16_ROWS, p->n_row); i++) {
-        uint16_t *to = (uint16_t *)(void *)p->shared + (size_t)i * stride;
-        p->e->kern->to_bf16(to, p->x + (size_t)i * p->ldx, n);
-        memset(to + n, 0, (stride - n) * sizeof *to);
-    }
-}
-
-/* Rows of weights in bf16 lie far apart, each in a page of its own: those of the next panel are fetched while this one is multiplied, some before each
- * slice of rows. */
-enum { SLICE_ROWS = 96 /* whole tiles of every kind */ };
-static void mul_panel(const gradient *p, float *sum, const uint16_t *dy, size_t stride, int n_row, const uint16_t *panel, int no, size_t n,
-                      const uint8_t *next, int n_next) {
-    int step = n_next ? SLICE_ROWS : n_row, done = 0;
-    for (int i = 0, nr; i < n_row; i += nr) {
-        nr = least(step, n_row - i);
-        for (int end = (int)((int64_t)n_next * (i + nr) / n_row); done < end; done++)
-            for (size_t b = 0; b < n * sizeof(uint16_t) + 63; b += 64) __builtin_prefetch(next + (size_t)done * p->part->row_bytes + b, 0, 2);
-        p->e->kern->mul_pairs(sum + (size_t)i * RM_PANEL, RM_PANEL, dy + (size_t)i * stride, stride, nr, panel, (no + 1) / 2, n);
-    }
-}
-
-static void panel_strip(void *ctx, int chunk, int thread) {
-    const gradient *p = ctx;
-    const rm_part *part = p->part;
-    const rm_kern *k = p->e->kern;
-    strip s = strip_of(p, chunk);
-    size_t stride = dy_stride(part);
-    uint16_t *panel = (uint16_t *)(void *)(p->local + (size_t)thread * p->local_bytes);
-    float *sum = (float *)(void *)(panel + RM_PANEL * PANEL_OUTPUTS), *dx = p->y + (size_t)s.row * p->ldy + s.column;
-    const uint16_t *dy = (const uint16_t *)(const void *)p->shared + (size_t)s.row * stride;
-    begin_sums(p, sum, RM_PANEL, dx, &s);
-    for (int o = 0; o < part->n_out; o += PANEL_OUTPUTS) {
-        int no = least(PANEL_OUTPUTS, part->n_out - o), groups = (no + RM_GROUP - 1) / RM_GROUP, n_next = 0;
-        const uint8_t *rows = part->data + (size_t)o * part->row_bytes + s.column * sizeof(uint16_t);
-        if (part->kind == RM_PART_PACKED)
-            k->q_pairs(panel, part->packed + (size_t)(o / RM_GROUP) * part->group_bytes, part->group_bytes, groups, part->form,
-                       (int)(s.column / RM_QBLOCK), (int)(s.n_column / RM_QBLOCK));
-        else {
-            k->bf16_pairs(panel, rows, part->row_bytes, no, s.n_column);
-            n_next = least(PANEL_OUTPUTS, part->n_out - o - no);
-        }
-        mul_panel(p, sum, dy + o, stride, s.n_row, panel, no, s.n_column, rows + PANEL_OUTPUTS * part->row_bytes, n_next);
-    }
-    copy_columns(dx, p->ldy, sum, RM_PANEL, s.n_row, s.n_column);
-}
-
-static bool run_part_t(gradient *p) {
-    rm_exec *e = p->e;
-    const rm_part *part = p->part;
-    bool pairs = e->kern->mul_pairs && (part->kind == RM_PART_PACKED || part->kind == RM_PART_BF16);
-    if (pairs) {
-        if (!(p->shared = rm_exec_shared(e, (size_t)p->n_row * dy_stride(part) * sizeof(uint16_t)))) return false;
-        rm_pool_run(e->pool, bf16_groups(p->n_row), round_dy, p);
-        p->chunk = RM_PANEL;
-        p->local_bytes = RM_PANEL * (PANEL_OUTPUTS * sizeof(uint16_t) + (size_t)p->n_row * sizeof(float));
-    } else {
-        p->chunk = part->kind == RM_PART_ROWS || (part->kind == RM_PART_PACKED && e->kern->q_columns) ? RM_PANEL : T_COLUMNS;
-        p->local_bytes = (TILE_FLOATS + (sums_aside(p) ? RM_PANEL * (size_t)p->n_row : 0)) * sizeof(float);
-    }
-    if (!(p->local = rm_exec_local(e, p->local_bytes))) return false;
-    share_strips(p);
-    rm_pool_run(e->pool, p->whole + p->cut * p->pieces, pairs ? panel_strip : float_strip, p);
-    return true;
-}
-
-rmas_status rm_matrix_mul_t(rm_exec *e, float *dx, size_t lddx, const float *dy, size_t lddy, int n_row, const rm_matrix *w, bool add,
-                            rmas_error *err) {
-    gradient p = {.e = e, .w = w, .y = dx, .x = dy, .ldy = lddx, .ldx = lddy, .n_row = n_row};
-    if (n_row <= 0) return RMAS_OK;
-    for (int i = 0; i < w->n_part; i++) {
-        p.part = &w->part[i];
-        p.add = add || i > 0;
-        if (!run_part_t(&p)) return no_memory(w, n_row, err);
-        p.x += p.part->n_out;
     }
     return RMAS_OK;
 }

@@ -45,7 +45,9 @@ def write_model(folder, d, seed):
 out = Path(sys.argv[1])
 write_model(out / "small", 16, 1)
 write_model(out / "large", 24, 2)
+write_model(out / "wide", 32, 3)  # rows of whole blocks, to be quantised
 for name, style, agents in (("chain", "sequential_light", {"planner": "small", "critic": "small", "solver": "large"}),
+                            ("packed", "distillation", {"expert": "wide.gguf", "learner": "wide.gguf"}),
                             ("tools", "deliberation", {"reflector": "small", "toolcaller": "large"})):
     (out / name).mkdir()
     (out / name / "system.json").write_text(json.dumps({

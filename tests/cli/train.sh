@@ -52,6 +52,20 @@ grep -q "samples are not those of the run" "$work/err" || note "other rows: $(ca
     >/dev/null 2>"$work/err" && note "other rows are taken by the inner loop"
 grep -q "samples are not those of the run" "$work/err" || note "other rows, inner loop: $(cat "$work/err")"
 
+# with quantised weights, whose gradients are approximate: the same links with any number of threads and any limit of memory
+"$rmas" quantize "$work/tiny/wide" "$work/tiny/wide.gguf" --type q8_0 >/dev/null || note "quantize"
+for i in 1 2 3 4 5 6; do
+    echo "{\"question\": \"How many are $i and $i, and as many once more?\", \"distill_expert\": \"We add $i and $i.\", \"answer\": \"$((4 * i))\"}"
+done >"$work/expert.jsonl"
+for way in "--threads 1" "--threads 3" "--threads 2 --memory_limit 0.006"; do
+    # shellcheck disable=SC2086
+    "$rmas" train outer --system "$work/tiny/packed" --data "$work/expert.jsonl" --max_steps 2 --batch_size 3 --latent_length 5 --num_recursive_rounds 2 \
+        --log_every 0 --save_dir "$work/packed ${way##* }" $way >/dev/null 2>"$work/err" || note "quantised, $way: $(cat "$work/err")"
+    for link in outer_el outer_le; do
+        cmp "$work/packed 1/$link.pt" "$work/packed ${way##* }/$link.pt" || note "quantised: $way gives another $link"
+    done
+done
+
 refused() { # WHAT PATTERN FLAG...
     local what=$1 pattern=$2
     shift 2

@@ -8,6 +8,7 @@
 
 #include "kern/kern.h"
 #include "tensor/matrix.h"
+#include "tensor/pack.h"
 #include "util/mem.h"
 #include "util/rng.h"
 
@@ -514,6 +515,52 @@ static const rm_dtype TYPES[] = {RM_F32,    RM_F16,  RM_BF16, RM_Q4_0, RM_Q4_1, 
                                  RM_IQ4_NL, RM_Q2_K, RM_Q3_K, RM_Q4_K, RM_Q5_K, RM_Q6_K, RM_IQ4_XS};
 static const int ROWS[] = {1, 2, 3, 4, 5, 6, 7, 16, 37};
 
+/* The gradient with respect to the input, rows together and one by one, then added to what is there. W: the weights in float32. */
+static void check_gradient(rm_exec *e, const rm_matrix *w, const float *W, int n_out, int n_in, rm_dtype type, rm_precision precision, bool prompt) {
+    enum { G = 41 };
+    const rm_kern *k = e->kern;
+    const char *name = rm_dtype_get(type)->name;
+    const size_t ldx = (size_t)n_in + 3, ldy = (size_t)n_out + 5;
+    const bool native = precision == RM_NATIVE && type != RM_F32 && type != RM_F16, turned = native && prompt && k->q_turn && type != RM_BF16;
+    rmas_error err;
+    float *dy = malloc(G * ldy * sizeof *dy);
+    fill(dy, G * ldy, 1);
+    guarded dx = guard_new((G - 1) * ldx + (size_t)n_in, 1), d1 = guard_new((size_t)n_in, 1);
+    e->prompt = prompt;
+    rm_matrix_mul_t(e, dx.p, ldx, dy, ldy, G, w, false, &err);
+    for (int i = 0; i < G; i++) {
+        const float *di = dx.p + (size_t)i * ldx, *dyi = dy + (size_t)i * ldy;
+        rm_matrix_mul_t(e, d1.p, ldx, dyi, ldy, 1, w, false, &err);
+        CHECK(memcmp(d1.p, di, (size_t)n_in * 4) == 0, "%s: mul_t of one row differs", name);
+        if (i == 0) {
+            rm_matrix_mul_t(e, d1.p, ldx, dyi, ldy, 1, w, true, &err);
+            for (int c = 0; c < n_in; c++)
+                CHECK(fabsf(d1.p[c] - 2 * di[c]) <= 1e-4f * (1 + fabsf(di[c])), "%s: mul_t adds %g to %g", name, d1.p[c] - di[c], di[c]);
+        }
+        for (int c = 0; c < n_in && i < 2; c++) {
+            double want = 0, scale = 0, top = 0, top_w = 0, norm = 0, norm_w = 0;
+            for (int o = 0; o < n_out; o++) {
+                double a = dyi[o], b = W[(size_t)o * (size_t)n_in + (size_t)c];
+                want += a * b;
+                scale += a * b * a * b;
+                top = fmax(top, fabs(a)), top_w = fmax(top_w, fabs(b));
+                norm += a * a, norm_w += b * b;
+            }
+            double limit = (native && k->mul_pairs ? 3.5 / 256 : 3e-6) * sqrt(scale); /* bf16, two roundings: 0.6 / 256 is usual */
+            if (turned) { /* steps of both factors, six times the deviation of the sum of their errors */
+                const double steps = (1 << rm_forms[k->turned].shift) - 1;
+                limit = 6 / steps / sqrt(12) * sqrt(top * top * norm_w + top_w * top_w * norm);
+            }
+            CHECK(fabs(di[c] - want) < limit + 1e-5, "%s %d x %d mul_t row %d column %d: %g, expected %g, scale %g", name, n_out, n_in, i, c, di[c],
+                  want, sqrt(scale));
+        }
+    }
+    e->prompt = false;
+    guard_end(dx, "mul_t");
+    guard_end(d1, "mul_t");
+    free(dy);
+}
+
 static void check_matrix(rm_exec *e, rm_dtype type, int n_out, int n_in, rm_precision precision) {
     enum { MAX_ROW = 37 };
     const rm_dtype_info *info = rm_dtype_get(type);
@@ -593,36 +640,13 @@ static void check_matrix(rm_exec *e, rm_dtype type, int n_out, int n_in, rm_prec
     }
     free(xs);
     e->prompt = false;
-    /* the gradient */
-    enum { G = 9 };
-    float *dy = malloc(G * ldy * 4);
-    fill(dy, G * ldy, 1);
-    guarded dx = guard_new((G - 1) * ldx + (size_t)n_in, 1), d1 = guard_new((size_t)n_in, 1);
-    rm_matrix_mul_t(e, dx.p, ldx, dy, ldy, G, w, false, &err);
-    for (int i = 0; i < G; i++) {
-        rm_matrix_mul_t(e, d1.p, ldx, dy + (size_t)i * ldy, ldy, 1, w, false, &err);
-        CHECK(memcmp(d1.p, dx.p + (size_t)i * ldx, (size_t)n_in * 4) == 0, "%s: mul_t of one row differs", info->name);
-        for (int c = 0; c < n_in && i < 2; c++) {
-            double want = 0, scale = 0;
-            for (int o = 0; o < n_out; o++) {
-                double term = (double)dy[(size_t)i * ldy + (size_t)o] * W[(size_t)o * (size_t)n_in + (size_t)c];
-                want += term;
-                scale += term * term;
-            }
-            bool rough = precision == RM_NATIVE && type != RM_F32 && type != RM_F16 && e->kern->mul_pairs; /* both factors in bf16 */
-            double limit = (rough ? 3.5 / 256 : 3e-6) * sqrt(scale); /* two roundings: 0.6 / 256 is usual */
-            CHECK(fabs(dx.p[(size_t)i * ldx + (size_t)c] - want) < limit + 1e-5, "%s %d x %d mul_t row %d column %d: %g, expected %g, scale %g",
-                  info->name, n_out, n_in, i, c, dx.p[(size_t)i * ldx + (size_t)c], want, sqrt(scale));
-        }
-    }
-    guard_end(dx, "mul_t");
-    guard_end(d1, "mul_t");
+    for (int prompt = 0; prompt < 2; prompt++) check_gradient(e, w, W, n_out, n_in, type, precision, prompt);
     rm_matrix_free(w);
-    free(mem), free(W), free(row), free(x), free(bias), free(first), free(dy);
+    free(mem), free(W), free(row), free(x), free(bias), free(first);
 }
 
-/* Activations in 8 bits, byte for byte as form.h says; with blocks of zeros, of tiny numbers, with a NaN, with an infinity. */
-static void check_quant_tile(const rm_kern *k, int n_row, int n_block) {
+/* Activations in 8 bits, byte for byte as form.h says; with blocks of zeros, of tiny numbers, with a NaN, with an infinity. limit: the largest number. */
+static void check_quant_tile(const rm_kern *k, int n_row, int n_block, float limit) {
     const size_t n = (size_t)n_block * RM_QBLOCK, ldx = n + 3, bytes = (size_t)n_row * (size_t)n_block * RM_QX_ROW;
     const bool words =
         strncmp(k->name, "avx", 3) != 0 || strncmp(k->name, "avx512", 6) == 0; /* the 256-bit tables have other words behind the first two */
@@ -637,7 +661,7 @@ static void check_quant_tile(const rm_kern *k, int n_row, int n_block) {
         if (i % 5 == 2) p[(i * 3) % RM_QBLOCK] *= 1000;
     }
     guarded tile = guard_new(bytes / sizeof(float), 0);
-    k->q_quant((uint8_t *)(void *)tile.p, x, ldx, n_row, n);
+    (limit < 127 ? k->q_quant_turned : k->q_quant)((uint8_t *)(void *)tile.p, x, ldx, n_row, n);
     for (int b = 0; b < n_block; b++)
         for (int r = 0; r < n_row; r++) {
             const float *p = x + (size_t)r * ldx + (size_t)b * RM_QBLOCK;
@@ -645,7 +669,7 @@ static void check_quant_tile(const rm_kern *k, int n_row, int n_block) {
             float top = 0, d, dsum, inv;
             bool finite = true;
             for (int j = 0; j < RM_QBLOCK; j++) finite &= isfinite(p[j]) != 0, top = fabsf(p[j]) > top ? fabsf(p[j]) : top;
-            inv = finite && top > 0 ? 127.0f / top : 0;
+            inv = finite && top > 0 ? limit / top : 0;
             if (!isfinite(inv)) inv = top = 0;
             int sum[2] = {0, 0}, wrong = 0, neg[3];
             for (int j = 0; j < RM_QBLOCK; j++) {
@@ -656,7 +680,7 @@ static void check_quant_tile(const rm_kern *k, int n_row, int n_block) {
             memcpy(&d, meta, 4), memcpy(&dsum, meta + n_row * 4, 4);
             for (int i = 0; i < 3; i++) memcpy(&neg[i], meta + (2 + i) * n_row * 4, 4);
             CHECK(wrong == 0, "q_quant: %d numbers of row %d, block %d of %d are wrong", wrong, r, b, n_block);
-            CHECK(finite ? d == top / 127.0f && dsum == d * (float)(sum[0] + sum[1]) : !isfinite(d), "q_quant: step %g or its sum %g", d, dsum);
+            CHECK(finite ? d == top / limit && dsum == d * (float)(sum[0] + sum[1]) : !isfinite(d), "q_quant: step %g or its sum %g", d, dsum);
             CHECK(!words || (neg[0] == -(sum[0] + sum[1]) && neg[1] == -sum[0] && neg[2] == -sum[1]), "q_quant: sums %d %d %d", neg[0], neg[1],
                   neg[2]);
         }
@@ -666,7 +690,78 @@ static void check_quant_tile(const rm_kern *k, int n_row, int n_block) {
 static void check_quant(const rm_kern *k) {
     static const int blocks[] = {1, 2, 15, 16, 17, 33, 48};
     for (size_t i = 0; i < RM_COUNT(blocks); i++)
-        for (int n_row = 1; n_row <= RM_QROWS; n_row++) check_quant_tile(k, n_row, blocks[i]);
+        for (int n_row = 1; n_row <= RM_QROWS; n_row++) check_quant_tile(k, n_row, blocks[i], 127);
+    if (!k->q_turn) return;
+    const float limit = (float)((1 << rm_forms[k->turned].shift) - 1);
+    if (limit < 127)
+        for (int n_row = 1; n_row <= RM_QROWS; n_row++) check_quant_tile(k, n_row, 17, limit);
+    else
+        CHECK(k->q_quant_turned == k->q_quant, "8 bits are one thing");
+}
+
+/* Turned blocks: quants and scales against the definition. */
+static void check_turn(const rm_kern *k, rm_dtype type) {
+    enum { BLOCKS = 8, GROUPS = 2, ROWS_OF = RM_GROUP * GROUPS, COLUMNS = RM_QBLOCK * BLOCKS };
+    rm_form form;
+    if (!rm_pack_form(type, &form)) return;
+    const rm_form_info *f = &rm_forms[k->turned];
+    const size_t row_bytes = rm_dtype_row_bytes(type, COLUMNS), group_bytes = rm_form_group_bytes(&rm_forms[form], BLOCKS);
+    const size_t n_scale = rm_form_expanded_scales(f);
+    uint8_t *rows = malloc(row_bytes * ROWS_OF), *packed = aligned_alloc(64, group_bytes * GROUPS);
+    uint8_t *q = aligned_alloc(64, GROUPS * RM_EXPANDED_QUANTS);
+    float *W = malloc(ROWS_OF * COLUMNS * sizeof *W), *s = aligned_alloc(64, GROUPS * n_scale * sizeof *s);
+    random_blocks(type, rows, ROWS_OF, COLUMNS);
+    memset(rows, 0, row_bytes * 3); /* zeros among others */
+    for (size_t o = 0; o < ROWS_OF; o++) rm_dequant(type, rows + o * row_bytes, W + o * COLUMNS, COLUMNS);
+    for (size_t g = 0; g < GROUPS; g++) rm_pack_group(form, packed + g * group_bytes, rows + g * RM_GROUP * row_bytes, row_bytes, RM_GROUP, BLOCKS);
+    const int limit = (1 << f->shift) - 1, middle = 1 << f->shift;
+    for (int b = 0; b < BLOCKS; b++) {
+        k->q_turn(q, s, packed, group_bytes, GROUPS, form, b);
+        for (int g = 0; g < GROUPS; g++)
+            for (int c = 0; c < RM_QBLOCK; c++)
+                for (int o = 0; o < RM_GROUP; o += f->sub) {
+                    const float *column = W + (g * RM_GROUP + o) * COLUMNS + b * RM_QBLOCK + c,
+                                step = s[(size_t)g * n_scale + (size_t)(o / f->sub * RM_GROUP + c)];
+                    float top = 0, off = 0;
+                    for (int i = 0; i < f->sub; i++) top = fmaxf(top, fabsf(column[i * COLUMNS]));
+                    for (int i = 0, at = o; i < f->sub; i++, at++) {
+                        const int v = q[g * RM_EXPANDED_QUANTS + at / 4 * 128 + c / 16 * 64 + c % 16 * 4 + at % 4] - middle;
+                        off = fmaxf(off, fabsf((float)v * step - column[i * COLUMNS]));
+                    }
+                    CHECK(fabsf(step * (float)limit - top) <= 1e-5f * top, "%s: step %g of a column with %g", rm_dtype_get(type)->name, step, top);
+                    CHECK(off <= 0.501f * step, "%s: %g steps off", rm_dtype_get(type)->name, off / step);
+                }
+    }
+    free(rows), free(packed), free(q), free(W), free(s);
+}
+
+/* Sums of the largest numbers, all of one sign: nothing may wrap around. */
+static void check_largest(rm_exec *e) {
+    enum { N_OUT = 64, N_IN = 64, N_ROW = 7 };
+    uint8_t data[N_OUT * N_IN / 32 * 34];
+    float x[N_ROW * N_IN], y[N_ROW * N_OUT];
+    for (int sign = -1; sign <= 1; sign += 2) {
+        for (size_t b = 0; b < sizeof data; b += 34) {
+            const uint16_t one = 0x3C00;
+            memcpy(data + b, &one, 2);
+            memset(data + b + 2, sign * 127, 32);
+        }
+        for (int i = 0; i < N_ROW * N_IN; i++) x[i] = 3;
+        rm_tensor t = {.name = "test", .dtype = RM_Q8_0, .n_dim = 2, .dim = {N_OUT, N_IN}, .data = data, .n_bytes = sizeof data};
+        const rm_tensor *parts[1] = {&t};
+        rm_matrix *w;
+        rmas_error err;
+        if (rm_matrix_new(&w, e, parts, 1, RM_NATIVE, &err) != RMAS_OK) exit(2);
+        const double want = sign * 127 * 3 * 64;
+        e->prompt = true;
+        rm_matrix_mul(e, y, N_OUT, x, N_IN, N_ROW, w, NULL, &err);
+        for (int i = 0; i < N_ROW * N_OUT; i++) CHECK(fabs(y[i] - want) < 1e-3 * fabs(want), "largest numbers: %g, expected %g", y[i], want);
+        rm_matrix_mul_t(e, y, N_IN, x, N_OUT, N_ROW, w, false, &err);
+        for (int i = 0; i < N_ROW * N_IN; i++)
+            CHECK(fabs(y[i] - want) < 1e-3 * fabs(want), "gradient of largest numbers: %g, expected %g", y[i], want);
+        e->prompt = false;
+        rm_matrix_free(w);
+    }
 }
 
 static void check_products(const rm_kern *k) {
@@ -677,7 +772,9 @@ static void check_products(const rm_kern *k) {
         CHECK(false, "%s", err.msg);
         return;
     }
+    check_largest(e);
     for (size_t i = 0; i < RM_COUNT(TYPES); i++) {
+        if (k->q_turn) check_turn(k, TYPES[i]);
         int unit = rm_dtype_get(TYPES[i])->block_elems;
         for (int p = 0; p < 2; p++) {
             check_matrix(e, TYPES[i], 70, unit == 1 ? 45 : unit, (rm_precision)p);
@@ -741,16 +838,21 @@ static void bench_matrix(rm_exec *e, rm_dtype type, int n_out, int n_in, rm_prec
     printf("  | gradient"); /* y as dy, x as dx */
     static const int grad_rows[] = {1, 8, 64, 256};
     fill(y, (size_t)MAX_ROW * (size_t)n_out, 1);
-    for (size_t k = 0; k < RM_COUNT(grad_rows); k++) {
-        double best = 1e9;
-        for (int rep = 0; rep < (grad_rows[k] == 256 ? 2 : 5); rep++) {
-            t0 = now();
-            for (int i = 0; i < COPIES; i++) rm_matrix_mul_t(e, x, (size_t)n_in, y, (size_t)n_out, grad_rows[k], w[i], false, &err);
-            t0 = (now() - t0) / COPIES;
-            if (t0 < best) best = t0;
+    for (int prompt = 0; prompt <= (e->kern->q_turn ? 1 : 0); prompt++) {
+        if (prompt) printf("  | of prompts");
+        e->prompt = prompt;
+        for (size_t k = 0; k < RM_COUNT(grad_rows); k++) {
+            double best = 1e9;
+            for (int rep = 0; rep < (grad_rows[k] == 256 ? 2 : 5); rep++) {
+                t0 = now();
+                for (int i = 0; i < COPIES; i++) rm_matrix_mul_t(e, x, (size_t)n_in, y, (size_t)n_out, grad_rows[k], w[i], false, &err);
+                t0 = (now() - t0) / COPIES;
+                if (t0 < best) best = t0;
+            }
+            printf("  %3d: %8.1f us %6.1f GFLOP/s", grad_rows[k], best * 1e6, 2.0 * grad_rows[k] * n_out * (double)n_in / best * 1e-9);
         }
-        printf("  %3d: %8.1f us %6.1f GFLOP/s", grad_rows[k], best * 1e6, 2.0 * grad_rows[k] * n_out * (double)n_in / best * 1e-9);
     }
+    e->prompt = false;
     printf("\n");
     for (int i = 0; i < COPIES; i++) rm_matrix_free(w[i]);
     free(data), free(x), free(y);
