@@ -8,6 +8,7 @@
 #include "eval/unicode.h"
 #include "util/json.h"
 #include "util/mem.h"
+#include "util/number.h"
 #include "util/utf8.h"
 
 bool rm_output_text(const rm_strbuf *raw, rm_strbuf *out) {
@@ -223,7 +224,7 @@ static bool number_equal(const node *a, const node *b) {
     const char *x = a->kind == RM_JSON_NUMBER ? a->text : a->kind == RM_JSON_TRUE ? "1" : "0";
     const char *y = b->kind == RM_JSON_NUMBER ? b->text : b->kind == RM_JSON_TRUE ? "1" : "0";
     bool float_x = strpbrk(x, ".eE") != NULL, float_y = strpbrk(y, ".eE") != NULL;
-    if (float_x && float_y) return strtod(x, NULL) == strtod(y, NULL);
+    if (float_x && float_y) return rm_number_parse(x, NULL) == rm_number_parse(y, NULL);
     mpz_t p, q;
     bool eq;
     mpz_init(p);
@@ -233,7 +234,7 @@ static bool number_equal(const node *a, const node *b) {
     if (!float_x && !float_y) {
         eq = mpz_cmp(p, q) == 0;
     } else {
-        double d = strtod(float_x ? x : y, NULL);
+        double d = rm_number_parse(float_x ? x : y, NULL);
         eq = d - d == 0 && mpz_cmp_d(float_x ? q : p, d) == 0;
     }
     mpz_clear(p);

@@ -225,7 +225,8 @@ rmas_status rm_matrix_mul_t(rm_exec *e, float *dx, size_t lddx, const float *dy,
     for (int i = 0; i < w->n_part; i++) {
         p.part = &w->part[i];
         p.add = add || i > 0;
-        if (!run_part(&p)) return rm_fail(err, RMAS_E_NOMEM, "out of memory: scratch for a gradient of %d rows of a matrix of %d x %d", n_row, w->n_out, w->n_in);
+        if (!run_part(&p))
+            return rm_fail(err, RMAS_E_NOMEM, "out of memory: scratch for a gradient of %d rows of a matrix of %d x %d", n_row, w->n_out, w->n_in);
         p.x += p.part->n_out;
     }
     return RMAS_OK;

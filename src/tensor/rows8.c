@@ -19,7 +19,8 @@ static void quant_chunk(void *ctx, int chunk, int thread) {
     const quantising *j = ctx;
     const rm_rows8 *r = j->r;
     int tile = chunk / j->n_segment, segment = chunk % j->n_segment, whole = j->n / RM_QBLOCK;
-    int i = rm_rows8_first(r, tile), n = rm_rows8_first(r, tile + 1) - i, b = whole * segment / j->n_segment, end = whole * (segment + 1) / j->n_segment;
+    int i = rm_rows8_first(r, tile), n = rm_rows8_first(r, tile + 1) - i, b = whole * segment / j->n_segment,
+        end = whole * (segment + 1) / j->n_segment;
     const float *x = j->x + (size_t)i * j->ldx;
     j->quant((uint8_t *)rm_rows8_at(r, tile, b), x + (size_t)b * RM_QBLOCK, j->ldx, n, (size_t)(end - b) * RM_QBLOCK);
     if (segment || whole == r->n_block) return;

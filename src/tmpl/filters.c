@@ -9,6 +9,7 @@
 #include "tmpl/strings.h"
 #include "tmpl/text.h"
 #include "util/mem.h"
+#include "util/number.h"
 
 #define FILTER(name) static bool name(rm_run *r, rm_val *a, const rm_args *all, rm_val *out)
 #define UNUSED (void)r, (void)all
@@ -216,7 +217,7 @@ static bool read_float(const rm_val *v, double *out) {
     if (rm_val_is_number(v)) return *out = rm_val_double(v), true;
     const char *s = v->kind == V_STR ? clean_number(v, buf, sizeof buf) : NULL;
     if (!s || strpbrk(s, "xX")) return false;
-    *out = strtod(s, &end);
+    *out = rm_number_parse(s, &end);
     return !*end;
 }
 
@@ -281,8 +282,8 @@ FILTER(f_round) { /* value, precision, method */
     if (common && a[0].kind != V_FLOAT) return *out = rm_val_int(a[0].kind == V_INT ? a[0].i : a[0].b), true;
     double f = rm_val_double(&a[0]), scale = pow(10, (double)precision);
     if (common && fabs(f) < 1e80) {
-        snprintf(text, sizeof text, "%.*f", (int)precision, f); /* rounds the exact value, halves to even, as Python does */
-        f = strtod(text, NULL);
+        rm_number_print(text, sizeof text, 'f', (int)precision, f); /* rounds the exact value, halves to even, as Python does */
+        f = rm_number_parse(text, NULL);
     } else if (!common) {
         f = (up ? ceil(f * scale) : floor(f * scale)) / scale;
     }

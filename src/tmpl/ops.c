@@ -6,6 +6,7 @@
 
 #include "tmpl/builtin.h"
 #include "tmpl/text.h"
+#include "util/number.h"
 
 static bool bad_operands(rm_run *r, const char *op, const rm_val *a, const rm_val *b) {
     if (a->kind == V_UNDEF) return rm_tmpl_undefined(r, a);
@@ -252,12 +253,7 @@ static bool put_value(rm_run *r, const rm_val *v, spec *p, rm_strbuf *out) {
         double f = rm_val_double(v);
         int precision = p->precision < 0 ? 6 : p->precision;
         if (fabs(f) > 1e80) return rm_tmpl_fail(r, "a number this large is not supported in formats");
-        if (p->type == 'e')
-            snprintf(digits, sizeof digits, "%.*e", precision, fabs(f));
-        else if (p->type == 'g')
-            snprintf(digits, sizeof digits, "%.*g", precision, fabs(f));
-        else
-            snprintf(digits, sizeof digits, "%.*f", precision, fabs(f));
+        rm_number_print(digits, sizeof digits, p->type == 'F' ? 'f' : p->type, precision, fabs(f));
         put_number(digits, signbit(f), p, out);
         return true;
     }

@@ -5,6 +5,7 @@
 
 #include "tmpl/builtin.h"
 #include "tmpl/parse.h"
+#include "util/number.h"
 
 static rm_node *unary(rm_parser *p, bool with_filter);
 static rm_node *primary(rm_parser *p, bool with_ns);
@@ -330,7 +331,7 @@ static rm_node *number(rm_parser *p) {
     }
     text[k] = 0;
     char *end;
-    if (t->kind == T_FLOAT) return constant(p, t->line, rm_val_float(strtod(text, NULL)));
+    if (t->kind == T_FLOAT) return constant(p, t->line, rm_val_float(rm_number_parse(text, NULL)));
     errno = 0;
     char kind = k > 2 ? (char)(text[1] | 32) : 0;
     bool prefix = kind == 'x' || kind == 'o' || kind == 'b';

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "util/number.h"
 #include "util/utf8.h"
 
 enum { WANT_VALUE, WANT_FIRST_KEY, WANT_KEY, WANT_FIRST_ITEM, AFTER_KEY, AFTER_VALUE, DONE, BROKEN };
@@ -241,6 +242,6 @@ bool rm_json_double(const rm_json *j, double *out) {
     memcpy(tmp, j->str, j->len);
     tmp[j->len] = 0;
     char *end;
-    *out = strtod(tmp, &end);
+    *out = rm_number_parse(tmp, &end);
     return end == tmp + j->len && isfinite(*out);
 }

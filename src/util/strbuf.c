@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "util/mem.h"
+#include "util/number.h"
 #include "util/utf8.h"
 
 static bool reserve(rm_strbuf *b, size_t more) {
@@ -57,13 +58,11 @@ void rm_strbuf_utf8(rm_strbuf *b, unsigned cp) {
 void rm_strbuf_double(rm_strbuf *b, double v) {
     char text[40];
     int p = 0; /* digits behind the first */
-    do snprintf(text, sizeof text, "%.*e", p, v);
-    while (strtod(text, NULL) != v && ++p < 17);
+    do rm_number_print(text, sizeof text, 'e', p, v);
+    while (rm_number_parse(text, NULL) != v && ++p < 17);
     int exponent = atoi(strchr(text, 'e') + 1);
-    if (exponent >= 16 || exponent < -4)
-        rm_strbuf_puts(b, text);
-    else
-        rm_strbuf_printf(b, "%.*f", p - exponent > 1 ? p - exponent : 1, v);
+    if (exponent < 16 && exponent >= -4) rm_number_print(text, sizeof text, 'f', p - exponent > 1 ? p - exponent : 1, v);
+    rm_strbuf_puts(b, text);
 }
 
 void rm_strbuf_clear(rm_strbuf *b) {

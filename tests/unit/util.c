@@ -4,11 +4,16 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <locale.h>
 #include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "util/json.h"
+#include "util/number.h"
 #include "util/pool.h"
+#include "util/strbuf.h"
 #include "util/utf8.h"
 
 /* The events of a document as one letter each; '!' for an error. */
@@ -94,11 +99,44 @@ static void pool_runs_every_chunk_once(void **state) {
     }
 }
 
+/* A program that embeds this one may write its numbers with a comma. The locale is made for the test. */
+static void numbers_in_another_locale(void **state) {
+    (void)state;
+    char folder[] = "/tmp/rmas-locale-XXXXXX", command[128];
+    assert_non_null(mkdtemp(folder));
+    snprintf(command, sizeof command, "localedef -i de_DE -f UTF-8 %s/de_DE.UTF-8 2>/dev/null", folder);
+    const bool made = system(command) == 0;
+    setenv("LOCPATH", folder, 1);
+    const bool comma = made && setlocale(LC_ALL, "de_DE.UTF-8") && *localeconv()->decimal_point == ',';
+    if (comma) {
+        double v = 0;
+        rm_json j;
+        rm_strbuf b = {0};
+        char text[32];
+        rm_json_init(&j, "0.625", 5);
+        assert_int_equal(rm_json_next(&j), RM_JSON_NUMBER);
+        assert_true(rm_json_double(&j, &v) && v == 0.625);
+        rm_json_free(&j);
+        rm_strbuf_double(&b, 0.625);
+        assert_string_equal(rm_str(&b), "0.625");
+        rm_strbuf_free(&b);
+        rm_number_print(text, sizeof text, 'g', 3, 1234.5);
+        assert_string_equal(text, "1.23e+03");
+        assert_true(strtod("0.625", NULL) == 0); /* the program's own numbers are as they were */
+    }
+    setlocale(LC_ALL, "C");
+    unsetenv("LOCPATH");
+    snprintf(command, sizeof command, "rm -r %s", folder);
+    assert_int_equal(system(command), 0);
+    if (!comma) skip(); /* no sources of locales here */
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(json_documents),
         cmocka_unit_test(json_numbers),
         cmocka_unit_test(utf8),
+        cmocka_unit_test(numbers_in_another_locale),
         cmocka_unit_test(pool_runs_every_chunk_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
