@@ -343,12 +343,11 @@ static rmas_status run(inner *in, rmas_error *err) {
     rm_loop l = {.trainer = &in->trainer,
                  .options = o,
                  .batches = &in->batches,
-                 .args = rm_train_args(o, in->team, true, fingerprint(in)),
                  .ctx = in,
                  .batch = do_batch,
                  .held_out = in->n_held ? held_out : NULL,
                  .save = save};
-    if (!l.args) return rm_fail(err, RMAS_E_NOMEM, "out of memory");
+    RM_TRY(rm_train_args(&l.args, o, in->team, true, fingerprint(in), err));
     rmas_status st = rm_loop_run(&l, err);
     json_decref(l.args);
     return st;

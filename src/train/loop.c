@@ -62,7 +62,38 @@ uint64_t rm_fingerprint(uint64_t h, const void *data, size_t n) {
     return h;
 }
 
-json_t *rm_train_args(const rm_train_options *o, const rm_crew *t, bool inner, uint64_t samples) {
+/* Names, shapes and some bytes of all tensors of a file: those of another training differ everywhere. */
+static rmas_status file_fingerprint(uint64_t *h, const char *path, rmas_error *err) {
+    enum { PIECE = 64, PIECES = 16 };
+    rm_weights *w;
+    RM_TRY(rm_weights_open(&w, path, err));
+    for (int i = 0; i < rm_weights_count(w); i++) {
+        const rm_tensor *t = rm_weights_at(w, i);
+        *h = rm_fingerprint(*h, t->name, strlen(t->name) + 1);
+        *h = rm_fingerprint(*h, t->dim, (size_t)t->n_dim * sizeof *t->dim);
+        for (size_t k = 0; k < PIECES; k++) {
+            const size_t at = t->n_bytes > PIECE ? (t->n_bytes - PIECE) / (PIECES - 1) * k : 0;
+            *h = rm_fingerprint(*h, (const char *)t->data + at, t->n_bytes < PIECE ? t->n_bytes : PIECE);
+        }
+    }
+    rm_weights_close(w);
+    return RMAS_OK;
+}
+
+static rmas_status frozen_fingerprint(uint64_t *h, const rm_crew *t, bool inner, rmas_error *err) {
+    *h = RM_FINGERPRINT;
+    for (int r = 0; r < t->style.n_role; r++) {
+        const rm_crew_agent *a = &t->agent[r];
+        if (!a->path || (t->only >= 0 && r != t->only)) continue;
+        *h = rm_fingerprint(*h, &a->same_as, sizeof a->same_as);
+        if (a->same_as == r || t->only >= 0) RM_TRY(file_fingerprint(h, a->path, err));
+        if (!inner && a->inner_path) RM_TRY(file_fingerprint(h, a->inner_path, err));
+    }
+    return RMAS_OK;
+}
+
+/* NULL: out of memory. */
+static json_t *train_args(const rm_train_options *o, const rm_crew *t, bool inner, uint64_t samples, uint64_t frozen) {
     static const char *const init[] = {"checkpoint", "random", "aligned"};
     json_t *a = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:s, s:b, s:I, s:I}", "loop",
                           inner ? "inner" : "outer", "system", t->system->name, "data", o->data, "mas_task", rm_task_name(t->prompts.task), "init",
@@ -78,15 +109,16 @@ json_t *rm_train_args(const rm_train_options *o, const rm_crew *t, bool inner, u
                                      o->final_only, "non_last_loss_weight", o->non_last_weight, "max_latent_tokens", (json_int_t)o->max_latent,
                                      "latents", o->rollout ? "rollout" : "gold", "feedback", o->rollout_feedback ? "rollout" : "gold",
                                      "latent_length", (json_int_t)o->latent_length, "truncate", (json_int_t)o->truncate);
-    char print[20];
-    snprintf(print, sizeof print, "%016llx", (unsigned long long)samples);
+    char print[2][20];
+    snprintf(print[0], sizeof print[0], "%016llx", (unsigned long long)samples);
+    snprintf(print[1], sizeof print[1], "%016llx", (unsigned long long)frozen);
     const rm_train_chat *chat = NULL; /* what prompts depend on: today's date by default */
     for (int r = 0; r < t->style.n_role && !chat; r++)
         if (t->agent[r].path) chat = &t->agent[r].chat;
     char date[32] = "";
     if (chat) snprintf(date, sizeof date, "%04d-%02d-%02d", chat->date.year, chat->date.month, chat->date.day);
     bool ok = more && json_object_update(a, more) == 0 && json_object_set_new(a, "date", json_string(date)) == 0 &&
-              json_object_set_new(a, "samples", json_string(print)) == 0 &&
+              json_object_set_new(a, "samples", json_string(print[0])) == 0 && json_object_set_new(a, "frozen", json_string(print[1])) == 0 &&
               json_object_set_new(a, "enable_thinking", json_boolean(chat && chat->enable_thinking)) == 0 &&
               json_object_set_new(a, "dtype", json_string(t->precision == RM_EXACT ? "f32" : "native")) == 0 &&
               json_object_set_new(a, "type", o->type ? json_string(o->type) : json_null()) == 0 &&
@@ -100,6 +132,13 @@ json_t *rm_train_args(const rm_train_options *o, const rm_crew *t, bool inner, u
     if (ok) return a;
     json_decref(a);
     return NULL;
+}
+
+rmas_status rm_train_args(json_t **out, const rm_train_options *o, const rm_crew *t, bool inner, uint64_t samples, rmas_error *err) {
+    uint64_t frozen;
+    RM_TRY(frozen_fingerprint(&frozen, t, inner, err));
+    *out = train_args(o, t, inner, samples, frozen);
+    return *out ? RMAS_OK : rm_fail(err, RMAS_E_NOMEM, "out of memory");
 }
 
 /* ---- state on disk ------------------------------------------------------------------------------------------------------------- */
@@ -200,9 +239,15 @@ static rmas_status same_args(const rm_loop *l, rmas_error *err) {
     const char *key;
     json_t *value;
     json_object_foreach(l->args, key, value) {
+        const bool samples = !strcmp(key, "samples"), frozen = !strcmp(key, "frozen");
         if (st != RMAS_OK || json_equal(value, json_object_get(old, key)) || !strcmp(key, "date"))
             continue; /* another day may give the same prompts */
-        if (!strcmp(key, "samples")) {
+        if ((samples || frozen) && !json_object_get(old, key)) continue; /* of an earlier version, which did not write it */
+        if (frozen) {
+            st = rm_fail(err, RMAS_E_ARG, "--resume: a model or a frozen inner link is not the one of the run of %s", path);
+            continue;
+        }
+        if (samples) {
             st = rm_fail(
                 err, RMAS_E_ARG,
                 "--resume: the samples are not those of the run of %s: rows of %s, prompts, tokenizers or (if a chat template prints it) the date "

@@ -36,8 +36,9 @@ rmas_status rm_hold_out(size_t n, size_t held, uint64_t seed, size_t **train, si
 #define RM_FINGERPRINT 0xCBF29CE484222325u
 uint64_t rm_fingerprint(uint64_t h, const void *data, size_t n);
 
-/* The options of a run as JSON, for train_args.json. samples: their fingerprint. */
-json_t *rm_train_args(const rm_train_options *o, const rm_crew *t, bool inner, uint64_t samples);
+/* The options of a run as JSON, for train_args.json, with fingerprints of the samples (as given) and of what is frozen: models and, in the outer loop, inner
+ * links. */
+rmas_status rm_train_args(json_t **out, const rm_train_options *o, const rm_crew *t, bool inner, uint64_t samples, rmas_error *err);
 rmas_status rm_write_json(const char *dir, const char *name, json_t *object, rmas_error *err); /* takes the object over; atomic */
 
 #endif

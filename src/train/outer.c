@@ -481,13 +481,12 @@ static rmas_status run(outer *u, rmas_error *err) {
     rm_loop l = {.trainer = &u->trainer,
                  .options = o,
                  .batches = &u->batches,
-                 .args = rm_train_args(o, u->team, false, fingerprint(u)),
                  .ctx = u,
                  .batch = do_batch,
                  .held_out = u->n_held ? held_out : NULL,
                  .save = save,
                  .recorded = recorded};
-    if (!l.args) return rm_fail(err, RMAS_E_NOMEM, "out of memory");
+    RM_TRY(rm_train_args(&l.args, o, u->team, false, fingerprint(u), err));
     rmas_status st = rm_loop_run(&l, err);
     json_decref(l.args);
     return st;

@@ -39,10 +39,19 @@ train "$work/whole" --resume >/dev/null 2>"$work/err" && note "two runs in one f
 grep -q "another run is writing" "$work/err" || note "two runs in one folder: $(cat "$work/err")"
 { kill $! && wait $!; } 2>/dev/null
 
-# other rows or prompts are refused, in both loops; another day is not, where prompts do not say which it is
+# other rows, prompts or models are refused, rows in both loops; another day is not, where prompts do not say which it is
 train "$work/part" --resume --date 2001-02-03 >/dev/null 2>"$work/err" || note "another day: $(cat "$work/err")"
 train "$work/part" --resume --solver_pre_question 1 >/dev/null 2>"$work/err" && note "other prompts are taken"
 grep -q "samples are not those of the run" "$work/err" || note "other prompts: $(cat "$work/err")"
+cp "$work/tiny/large/model.safetensors" "$work/large.safetensors"
+python3 -c 'import sys
+b = bytearray(open(sys.argv[1], "rb").read())
+for i in range(8 + int.from_bytes(b[:8], "little"), len(b), 4): b[i] ^= 1
+open(sys.argv[1], "wb").write(b)' "$work/tiny/large/model.safetensors"
+train "$work/part" --resume >/dev/null 2>"$work/err" && note "another model is taken"
+grep -q "a model or a frozen inner link is not the one of the run" "$work/err" || note "another model: $(cat "$work/err")"
+mv "$work/large.safetensors" "$work/tiny/large/model.safetensors"
+train "$work/part" --resume >/dev/null 2>"$work/err" || note "the same model: $(cat "$work/err")"
 "$rmas" train inner --system "$work/tiny/chain" --role planner --data "$work/rows.jsonl" --max_steps 2 --threads 1 --save_dir "$work/inner" >/dev/null 2>"$work/err" ||
     note "inner loop: $(cat "$work/err")"
 write_rows "Take the sum." >"$work/rows.jsonl"
