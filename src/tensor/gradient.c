@@ -175,12 +175,12 @@ static void turned_strip(void *ctx, int chunk, int thread) {
     const strip s = strip_of(p, chunk);
     const int n_block = p->rows8.n_block;
     uint8_t *q = p->local + (size_t)thread * p->local_bytes;
-    rm_qtile t = {.form = k->turned, .q = q, .s = (float *)(void *)(q + TURNED_AT_ONCE * RM_EXPANDED_QUANTS), .ldy = p->ldy};
+    float *scale = (float *)(void *)(q + TURNED_AT_ONCE * RM_EXPANDED_QUANTS);
+    rm_qtile t = {.form = k->turned, .q = q, .s = scale, .ldy = p->ldy};
     for (int b = 0; b < n_block; b += TURNED_AT_ONCE) {
         t.n_block = least(TURNED_AT_ONCE, n_block - b);
         t.more = p->add || b > 0;
-        k->q_turn(q, (float *)(void *)(q + TURNED_AT_ONCE * RM_EXPANDED_QUANTS), part->packed + (size_t)b * part->group_bytes, part->group_bytes,
-                  t.n_block, part->form, (int)(s.column / RM_QBLOCK));
+        k->q_turn(q, scale, part->packed + (size_t)b * part->group_bytes, part->group_bytes, t.n_block, part->form, (int)(s.column / RM_QBLOCK));
         for (int i = s.row; i < s.row + s.n_row; i++) {
             const int row = rm_rows8_first(&p->rows8, i);
             t.n_row = rm_rows8_first(&p->rows8, i + 1) - row, t.x = rm_rows8_at(&p->rows8, i, b), t.y = p->y + (size_t)row * p->ldy + s.column;
