@@ -10,6 +10,7 @@
 #include "eval/program.h"
 #include "eval/unicode.h"
 #include "util/mem.h"
+#include "util/number.h"
 #include "util/rng.h"
 #include "util/utf8.h"
 
@@ -292,8 +293,9 @@ static rmas_status reference_script(runner *x, const char *test, int total) {
     rm_strbuf_free(&b);
     RM_TRY(st);
     if (r.how == RM_ENDED_TIMEOUT || r.how == RM_ENDED_OUTPUT) {
-        char detail[80];
-        snprintf(detail, sizeof detail, "Execution exceeded %g seconds", x->seconds);
+        char detail[80], seconds[32];
+        rm_number_print(seconds, sizeof seconds, 'g', 6, x->seconds);
+        snprintf(detail, sizeof detail, "Execution exceeded %s seconds", seconds);
         st = record(x, 0, total, 0, "TLE", detail);
     } else if (r.how == RM_ENDED_EXIT && r.code == 0) {
         st = passed(x, total);

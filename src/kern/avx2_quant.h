@@ -1,6 +1,6 @@
 /* Quantised products with AVX2: what quant_vec.h wants, and activations in 8 bits.
  *
- * Without VNNI pairs of products are added in 16 bits, a whole block of quants of up to 6 bits. 8-bit quants are multiplied as magnitude and sign, one by one. */
+ * Without VNNI pairs of products are added in 16 bits, a whole block of quants of up to 6 bits, half a block of 7 bits. 8-bit quants are multiplied as magnitude and sign, one by one. */
 
 /* ---- vectors of 8 outputs -------------------------------------------------------------------------------------------------------- */
 

@@ -32,7 +32,7 @@ typedef enum {
     RM_FORM_Q6_K,
     RM_FORM_IQ4_XS,
     RM_FORM_COUNT,
-    RM_FORM_TURNED_7 = RM_FORM_COUNT /* never packed: what q_turn makes where sums of 8-bit factors are slow */
+    RM_FORM_TURNED_7 = RM_FORM_COUNT /* what q_turn makes where sums of 8-bit factors are slow; never packed, so no switch over packed forms has it */
 } rm_form;
 
 typedef struct {

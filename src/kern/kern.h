@@ -178,7 +178,7 @@ struct rm_kern {
     void (*q_pairs)(uint16_t *panel, const uint8_t *group, size_t group_bytes, int n_group, rm_form form, int b, int n_block);
     void (*mul_pairs)(float *dx, size_t lddx, const uint16_t *dy, size_t lddy, int n_row, const uint16_t *panel, int n_pair, size_t n);
     /* The same in 8 bits: blocks b of n_group packed groups are turned, so that their columns become the outputs of one group, and quantised anew: as expanded
-     * quants and scales of the form `turned`, for q_tile with rows of dy from q_quant_turned. NULL where that is not faster than mul_pairs. */
+     * quants and scales of the form `turned`, for q_tile with rows of dy from q_quant_turned. May be NULL. */
     void (*q_turn)(uint8_t *q, float *s, const uint8_t *group, size_t group_bytes, int n_group, rm_form form, int b);
     void (*q_quant_turned)(uint8_t *tile, const float *x, size_t ldx, int n_row, size_t n); /* as q_quant */
     rm_form turned;

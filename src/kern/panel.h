@@ -36,7 +36,7 @@ RM_INLINE void panel_of(void *panel, const uint8_t *group, size_t group_bytes, i
 #define TURNED_SHIFT 7
 #endif
 
-/* 32 rows of 32 columns: a scale for every column, and quants q - 2^TURNED_SHIFT up to the largest magnitude. */
+/* 32 rows of 32 columns: a scale for every column, and quants q - 2^TURNED_SHIFT up to the largest magnitude. What is no number gives any quants. */
 RM_INLINE void turn_block(uint8_t *q, float *s, const float *w) {
     const float limit = (float)((1 << TURNED_SHIFT) - 1);
     const vf middle = v_set(12582912.0f + (float)(1 << TURNED_SHIFT)); /* added, it leaves a rounded number in the lowest bits */

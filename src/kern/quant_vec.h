@@ -200,7 +200,7 @@ RM_INLINE void product_body(const rm_qtile *t, int n_row, bool packed, int bits,
     X(32, true, 0, 4)                                                                                                                                \
     X(32, false, 4, 5)                                                                                                                               \
     X(32, true, 0, 5) X(32, false, 7, 8) X(16, true, 0, 4) X(16, false, 2, 4) X(16, false, 5, 6) RM_TURNED_TILES(X)
-#ifdef RM_OWN_SUMS
+#ifdef RM_OWN_SUMS /* without VNNI: turned weights have 7 bits */
 #define RM_TURNED_TILES(X) X(32, false, 6, 7)
 #else
 #define RM_TURNED_TILES(X)

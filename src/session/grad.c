@@ -254,11 +254,11 @@ static int fill(rm_tape *t, const rm_tape_grads *grads, int n_grads, const int *
     b->n_run = 0;
     for (int i = 0; i < n_grads && n_row < RM_POP_ROWS; i++) {
         rm_tape_seq *s = &t->seq[grads[i].seq];
-        const int steps = s->seq->len > s->record.end ? s->seq->len - s->record.end : 0;
-        if (!left[i] || (b->n_run && b->prompt != !steps)) continue;
-        b->prompt = !steps;
+        const bool prompt = s->seq->len <= s->record.end;
+        if (!left[i] || (b->n_run && b->prompt != prompt)) continue;
+        b->prompt = prompt;
         int n = left[i] < RM_POP_ROWS - n_row ? left[i] : RM_POP_ROWS - n_row;
-        if (steps && n > steps) n = steps;
+        if (!prompt && n > s->seq->len - s->record.end) n = s->seq->len - s->record.end;
         b->item[b->n_run] = i;
         b->seq[b->n_run] = s;
         b->run[b->n_run++] = (rm_run){.row = n_row, .n = n, .pos = s->seq->len - n};

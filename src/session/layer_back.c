@@ -186,11 +186,7 @@ static const float *through_post_norm(rm_back *b, float *dt, const float *t, con
 }
 
 /* Is gate_up kept of all rows, and with it what else is kept of those? */
-static bool mlp_kept(const rm_back *b) {
-    bool all = true;
-    for (int i = 0; i < b->n_run; i++) all &= rm_record_mlp(&b->seq[i]->record, b->run[i].pos, b->run[i].n) == b->run[i].n;
-    return all;
-}
+static bool mlp_kept(const rm_back *b) { return b->prompt && b->seq[0]->record.gate_up; }
 
 /* The products of gate and up, rounded as they are kept, and, where there is a norm behind the MLP, its input *out. */
 static rmas_status gate_up_again(rm_back *b, int il, int n_row, const float *mid, const float **out, rmas_error *err) {

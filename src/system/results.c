@@ -11,6 +11,7 @@
 #include "system/engine.h"
 #include "util/file.h"
 #include "util/mem.h"
+#include "util/number.h"
 
 struct rm_results {
     rm_results_options o;
@@ -41,9 +42,13 @@ static void fingerprint(rm_results *s) {
     const rm_run_options *r = s->o.run;
     rm_strbuf b = {0};
     uint64_t h = 0xCBF29CE484222325u;
-    rm_strbuf_printf(&b, "%s|%s|%s|%s|%d|%d|%d|%d|%d|%.9g|%.9g|%d|%.9g|%llu|%d|%d|%d|%d|%d|%s|%zu", s->o.sys->name, s->o.sys->family, s->o.dataset,
-                     s->o.method, r->n_round, r->text ? 0 : r->latent_steps, r->max_new_tokens, r->ans, r->ans_max_new_tokens, r->temperature,
-                     r->top_p, r->top_k, r->min_p, (unsigned long long)r->seed, r->n_rollout, r->allow_python, r->allow_search, r->max_tool_rounds,
+    char number[3][32];
+    rm_number_print(number[0], sizeof number[0], 'g', 9, r->temperature);
+    rm_number_print(number[1], sizeof number[1], 'g', 9, r->top_p);
+    rm_number_print(number[2], sizeof number[2], 'g', 9, r->min_p);
+    rm_strbuf_printf(&b, "%s|%s|%s|%s|%d|%d|%d|%d|%d|%s|%s|%d|%s|%llu|%d|%d|%d|%d|%d|%s|%zu", s->o.sys->name, s->o.sys->family, s->o.dataset,
+                     s->o.method, r->n_round, r->text ? 0 : r->latent_steps, r->max_new_tokens, r->ans, r->ans_max_new_tokens, number[0], number[1],
+                     r->top_k, number[2], (unsigned long long)r->seed, r->n_rollout, r->allow_python, r->allow_search, r->max_tool_rounds,
                      r->reference_loop, s->o.prompts ? s->o.prompts : "", s->o.data->n);
     if (r->max_answer_tokens) rm_strbuf_printf(&b, "|%d", r->max_answer_tokens);
     if (r->messages) rm_strbuf_printf(&b, "|messages %d", (int)r->messages);

@@ -2,7 +2,6 @@
 #include <string.h>
 
 #include "tensor/matrix_impl.h"
-#include "tensor/profile.h"
 #include "tensor/rows8.h"
 
 static inline int least(int a, int b) { return a < b ? a : b; }
@@ -158,7 +157,7 @@ static void panel_strip(void *ctx, int chunk, int thread) {
 
 /* ---- 8 bits ------------------------------------------------------------------------------------------------------------------ */
 
-/* Rows of prompts, whose products with these weights are in 8 bits going forward, too. */
+/* Rows of prompts, where the table has the kernels. */
 static bool in_8_bits(const gradient *p) { return p->e->prompt && p->e->kern->q_turn && p->part->kind == RM_PART_PACKED; }
 
 enum { TURNED_AT_ONCE = 32 /* blocks */ };

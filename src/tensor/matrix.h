@@ -32,8 +32,8 @@ rmas_status rm_matrix_mul(rm_exec *e, float *y, size_t ldy, const float *x, size
                           rmas_error *err);
 
 /* dx[i, 0..n_in) (+)= dy[i] W: the gradient with respect to the input. add: dx is added to instead of overwritten. RM_NATIVE takes dy and quantised
- * or bf16 weights as bf16, with float32 sums, where the CPU has products for that; for prompts dy and quantised weights in 8 bits (AVX2 without VNNI: in 7), if
- * their products going forward are in 8 bits. */
+ * or bf16 weights as bf16, with float32 sums, where the CPU has products for that; for prompts dy and quantised weights in 8 bits on x86 without AMX
+ * (AVX2 without VNNI: in 7). */
 rmas_status rm_matrix_mul_t(rm_exec *e, float *dx, size_t lddx, const float *dy, size_t lddy, int n_row, const rm_matrix *w, bool add,
                             rmas_error *err);
 

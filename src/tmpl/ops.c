@@ -253,7 +253,7 @@ static bool put_value(rm_run *r, const rm_val *v, spec *p, rm_strbuf *out) {
         double f = rm_val_double(v);
         int precision = p->precision < 0 ? 6 : p->precision;
         if (fabs(f) > 1e80) return rm_tmpl_fail(r, "a number this large is not supported in formats");
-        rm_number_print(digits, sizeof digits, p->type == 'F' ? 'f' : p->type, precision, fabs(f));
+        rm_number_print(digits, sizeof digits, p->type, precision, fabs(f));
         put_number(digits, signbit(f), p, out);
         return true;
     }

@@ -62,7 +62,7 @@ uint64_t rm_fingerprint(uint64_t h, const void *data, size_t n) {
     return h;
 }
 
-/* Names, shapes and some bytes of all tensors of a file: those of another training differ everywhere. */
+/* Names, shapes and some bytes of all tensors of a file: training nearly always changes some of them. */
 static rmas_status file_fingerprint(uint64_t *h, const char *path, rmas_error *err) {
     enum { PIECE = 64, PIECES = 16 };
     rm_weights *w;
@@ -81,13 +81,20 @@ static rmas_status file_fingerprint(uint64_t *h, const char *path, rmas_error *e
 }
 
 static rmas_status frozen_fingerprint(uint64_t *h, const rm_crew *t, bool inner, rmas_error *err) {
+    uint64_t model[RM_TRAIN_ROLES];
     *h = RM_FINGERPRINT;
     for (int r = 0; r < t->style.n_role; r++) {
         const rm_crew_agent *a = &t->agent[r];
-        if (!a->path || (t->only >= 0 && r != t->only)) continue;
-        *h = rm_fingerprint(*h, &a->same_as, sizeof a->same_as);
-        if (a->same_as == r || t->only >= 0) RM_TRY(file_fingerprint(h, a->path, err));
-        if (!inner && a->inner_path) RM_TRY(file_fingerprint(h, a->inner_path, err));
+        if (!a->path) continue;
+        model[r] = a->same_as < r ? model[a->same_as] : RM_FINGERPRINT;
+        if (a->same_as == r) RM_TRY(file_fingerprint(&model[r], a->path, err));
+        *h = rm_fingerprint(*h, &model[r], sizeof model[r]);
+        if (inner) continue;
+        if (a->inner_path)
+            RM_TRY(file_fingerprint(h, a->inner_path, err));
+        else /* made from it */
+            *h = rm_fingerprint(*h, &t->system->init_seed, sizeof t->system->init_seed);
+        if (a->inner) *h = rm_fingerprint(*h, rm_link_type(a->inner), strlen(rm_link_type(a->inner)));
     }
     return RMAS_OK;
 }

@@ -6,7 +6,7 @@
 
 /* As strtod. */
 double rm_number_parse(const char *s, char **end);
-/* As snprintf of "%.*e", "%.*f" or "%.*g" by `form`. */
+/* As snprintf of "%.*e" or "%.*g" by `form`, with any other letter "%.*f". */
 int rm_number_print(char *to, size_t size, char form, int precision, double v);
 
 #endif

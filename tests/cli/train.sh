@@ -39,27 +39,58 @@ train "$work/whole" --resume >/dev/null 2>"$work/err" && note "two runs in one f
 grep -q "another run is writing" "$work/err" || note "two runs in one folder: $(cat "$work/err")"
 { kill $! && wait $!; } 2>/dev/null
 
-# other rows, prompts or models are refused, rows in both loops; another day is not, where prompts do not say which it is
-train "$work/part" --resume --date 2001-02-03 >/dev/null 2>"$work/err" || note "another day: $(cat "$work/err")"
-train "$work/part" --resume --solver_pre_question 1 >/dev/null 2>"$work/err" && note "other prompts are taken"
-grep -q "samples are not those of the run" "$work/err" || note "other prompts: $(cat "$work/err")"
-cp "$work/tiny/large/model.safetensors" "$work/large.safetensors"
-python3 -c 'import sys
+# what a run may not go on with: other prompts, rows, models, inner links; another day is fine, where prompts do not say which it is
+inner() { # FLAG...
+    "$rmas" train inner --system "$work/tiny/chain" --role planner --data "$work/rows.jsonl" --max_steps 2 --threads 1 --save_dir "$work/inner" "$@"
+}
+goes_on() { # WHAT COMMAND...
+    local what=$1
+    shift
+    "$@" --resume >/dev/null 2>"$work/err" || note "$what: $(cat "$work/err")"
+}
+stops() { # WHAT PATTERN COMMAND...
+    local what=$1 pattern=$2
+    shift 2
+    "$@" --resume >/dev/null 2>"$work/err" && note "$what is taken"
+    grep -q "$pattern" "$work/err" || note "$what: $(cat "$work/err")"
+}
+other_bits() { # FILE.safetensors
+    python3 -c 'import sys
 b = bytearray(open(sys.argv[1], "rb").read())
 for i in range(8 + int.from_bytes(b[:8], "little"), len(b), 4): b[i] ^= 1
-open(sys.argv[1], "wb").write(b)' "$work/tiny/large/model.safetensors"
-train "$work/part" --resume >/dev/null 2>"$work/err" && note "another model is taken"
-grep -q "a model or a frozen inner link is not the one of the run" "$work/err" || note "another model: $(cat "$work/err")"
-mv "$work/large.safetensors" "$work/tiny/large/model.safetensors"
-train "$work/part" --resume >/dev/null 2>"$work/err" || note "the same model: $(cat "$work/err")"
-"$rmas" train inner --system "$work/tiny/chain" --role planner --data "$work/rows.jsonl" --max_steps 2 --threads 1 --save_dir "$work/inner" >/dev/null 2>"$work/err" ||
-    note "inner loop: $(cat "$work/err")"
+open(sys.argv[1], "wb").write(b)' "$1"
+}
+rows="samples are not those of the run" frozen="a model or a frozen inner link is not the one of the run"
+inner >/dev/null 2>"$work/err" || note "inner loop: $(cat "$work/err")"
+cp -r "$work/inner" "$work/planner" # a frozen inner link that is a file
+linked=(train "$work/linked" --ckpt_override "planner/inner=$work/planner")
+"${linked[@]}" >/dev/null 2>"$work/err" || note "a run with an inner link: $(cat "$work/err")"
+goes_on "another day" train "$work/part" --date 2001-02-03
+goes_on "the same model by another name" train "$work/part" --ckpt_override "critic=$work/tiny/small"
+goes_on "the same inner link" "${linked[@]}"
+stops "other prompts" "$rows" train "$work/part" --solver_pre_question 1
+rm "$work/planner"/*.pt
+stops "another inner link, by name" "$frozen" train "$work/part" --ckpt_override "planner/inner=$work/planner"
+other_bits "$work/planner/adapter.safetensors"
+stops "another inner link" "$frozen" "${linked[@]}"
+sed -i 's/"init_seed": 1/"init_seed": 2/' "$work/tiny/chain/system.json"
+stops "other inner links from a seed" "$frozen" train "$work/part"
+sed -i 's/"init_seed": 2/"init_seed": 1/' "$work/tiny/chain/system.json"
+cp -r "$work/tiny" "$work/kept"
+other_bits "$work/tiny/large/model.safetensors"
+other_bits "$work/tiny/small/model.safetensors"
+stops "another model" "$frozen" train "$work/part"
+stops "another model, inner loop" "$frozen" inner
+rm -r "$work/tiny" && mv "$work/kept" "$work/tiny"
+goes_on "the same model" train "$work/part"
 write_rows "Take the sum." >"$work/rows.jsonl"
-train "$work/part" --resume >/dev/null 2>"$work/err" && note "other rows are taken"
-grep -q "samples are not those of the run" "$work/err" || note "other rows: $(cat "$work/err")"
-"$rmas" train inner --system "$work/tiny/chain" --role planner --data "$work/rows.jsonl" --max_steps 2 --threads 1 --save_dir "$work/inner" --resume \
-    >/dev/null 2>"$work/err" && note "other rows are taken by the inner loop"
-grep -q "samples are not those of the run" "$work/err" || note "other rows, inner loop: $(cat "$work/err")"
+stops "other rows" "$rows" train "$work/part"
+stops "other rows, inner loop" "$rows" inner
+python3 -c 'import json, sys
+o = json.load(open(sys.argv[1]))
+del o["samples"], o["frozen"]
+json.dump(o, open(sys.argv[1], "w"))' "$work/part/train_args.json"
+goes_on "a folder of a version without fingerprints" train "$work/part"
 
 # with quantised weights, whose gradients are approximate: the same links with any number of threads and any limit of memory
 "$rmas" quantize "$work/tiny/wide" "$work/tiny/wide.gguf" --type q8_0 >/dev/null || note "quantize"
