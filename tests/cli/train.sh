@@ -92,6 +92,10 @@ del o["samples"], o["frozen"]
 json.dump(o, open(sys.argv[1], "w"))' "$work/part/train_args.json"
 goes_on "a folder of a version without fingerprints" train "$work/part"
 
+# gradients against differences of the loss, through all rounds
+"$rmas" train check --system "$work/tiny/chain" --data "$work/rows.jsonl" >"$work/out" 2>&1 || note "train check: $(tail -2 "$work/out")"
+[ "$(grep -c 'differences are off by [0-9.]*e-0[4-9]' "$work/out")" -ge 1 ] || note "train check: $(cat "$work/out")"
+
 # with quantised weights, whose gradients are approximate: the same links with any number of threads and any limit of memory
 "$rmas" quantize "$work/tiny/wide" "$work/tiny/wide.gguf" --type q8_0 >/dev/null || note "quantize"
 for i in 1 2 3 4 5 6; do
