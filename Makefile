@@ -23,4 +23,4 @@ bench: build models
 format:
 	@tools/format.sh
 clean:
-	rm -rf build build-ci build-asan build-fuzz
+	rm -rf build build-ci build-fuzz

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Files cut and changed in many places (see tests/damage.c): a few thousand of them, from the fixtures.
-# All of them: tests/damage --step 64 FILE|FOLDER..., built with -Db_sanitize=address,undefined.
+# More: tests/damage_sanitized --step 64 FILE|FOLDER..., of a build with -Dsanitizers=true.
 set -u
 here=$(cd "$(dirname "$0")/.." && pwd)
 damage=$(dirname "${RMAS:-$here/../build/rmas}")/tests/damage
