@@ -55,7 +55,7 @@ $(grep -aiE '^ *(FAIL|ERROR)' "$log" | head -n 20)"
 # since got text/deliberation/brief): the reference itself does not reproduce them with that pack either.
 stale_goldens='text deliberation text gsm8k B='
 
-[ -d build-ci ] || meson setup build-ci --buildtype=release --werror -Dsanitizers=true >/dev/null || exit 1
+if [ -d build-ci ]; then meson configure build-ci -Dsanitizers=true; else meson setup build-ci --buildtype=release --werror -Dsanitizers=true; fi >/dev/null || exit 1
 job check "include arrows" python3 tools/check_arrows.py
 job check "format" tools/format.sh --check
 job check "build, warnings are errors" ninja -C build-ci
