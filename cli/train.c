@@ -20,7 +20,7 @@ typedef struct {
     int64_t thinking, question_first, shuffle, threads, final_only, rounds, checkpointing;
     double lr, memory_gib;
     /* which of them were given */
-    bool has_init, has_latents, has_feedback, has_final, has_rounds, has_batch, has_length, has_latent_length, has_truncate;
+    bool has_init, has_latents, has_feedback, has_final, has_rounds, has_batch, has_length, has_latent_length, has_truncate, has_message_grad;
     rm_edge_type edge_type[RM_TRAIN_EDGES]; /* those given */
     rm_train_options o;
 } settings;
@@ -90,9 +90,11 @@ static rmas_status complete(settings *s, const char *loop, rm_crew_options *t, r
     o->memory_limit = s->memory_gib * 1024 * 1024 * 1024;
     o->shuffle = s->shuffle != 0;
     if (!s->has_truncate) o->truncate = reference ? 0 : 4;
+    if (!s->has_message_grad) o->max_message_grad = reference ? 0 : 1;
     if (!strcmp(loop, "check")) { /* differences need a smooth loss, and the whole gradient */
         if (!s->has_latent_length) o->latent_length = 4;
         if (!s->has_truncate) o->truncate = 0;
+        if (!s->has_message_grad) o->max_message_grad = 0;
     }
     if (!s->has_length) o->max_length = inner ? 2048 : 4096;
     if (!rm_schedule_parse(s->schedule, &o->schedule))
@@ -112,6 +114,7 @@ static rmas_status complete(settings *s, const char *loop, rm_crew_options *t, r
     if (!(o->lr >= 0 && o->weight_decay >= 0))
         return rm_fail(err, RMAS_E_ARG, "--%s %g: it must not be negative", !(o->lr >= 0) ? inner ? "adapter_lr" : "outer_lr" : "weight_decay",
                        !(o->lr >= 0) ? o->lr : o->weight_decay);
+    if (!(o->max_message_grad >= 0)) return rm_fail(err, RMAS_E_ARG, "--max_message_grad %g: it must not be negative", o->max_message_grad);
     /* the team */
     t->system = s->system ? s->system : s->style ? s->style : s->design;
     if (!t->system) return rm_fail(err, RMAS_E_ARG, "which system? --style NAME (a published one) or --system FOLDER");
@@ -278,6 +281,8 @@ static int run_loop(const char *loop, int argc, char **argv) {
         {"feedback", RM_OPT_STRING, &s.feedback, &s.has_feedback, "HOW", "messages of the last agent, if not as --latents"},
         {"latent_length", RM_OPT_INT, &o->latent_length, &s.has_latent_length, "M", "steps of a rollout"},
         {"truncate", RM_OPT_INT, &o->truncate, &s.has_truncate, "K", "cut gradients of rollouts every K steps; 0: never (rmas 4, reference 0)"},
+        {"max_message_grad", RM_OPT_FLOAT, &o->max_message_grad, &s.has_message_grad, "X",
+         "limit of a message's gradient, norm times the message's norm; 0: none (rmas 1, reference 0)"},
         {"max_latent_tokens", RM_OPT_INT, &o->max_latent, NULL, "N", "rows of a message of gold states"},
         {"num_recursive_rounds", RM_OPT_INT, &s.rounds, &s.has_rounds, "R", "rounds"},
         {"supervise_final_only", RM_OPT_INT, &s.final_only, &s.has_final, "0|1", "loss of the last round only"},

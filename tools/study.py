@@ -24,6 +24,7 @@ from methods import wilson  # noqa: E402
 ARMS = {  # how outer links are trained
     "reference": ["--recipe", "reference"],
     "rmas": ["--recipe", "rmas"],
+    "rmas-unlimited": ["--recipe", "rmas", "--max_message_grad", "0"],  # the default of the first three studies
     "rmas-aligned": ["--recipe", "rmas", "--init", "aligned"],
     "reference-aligned": ["--recipe", "reference", "--init", "aligned"],
     # one switch of the default each

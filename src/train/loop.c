@@ -110,12 +110,13 @@ static json_t *train_args(const rm_train_options *o, const rm_crew *t, bool inne
                           o->max_grad_norm, "lr_scheduler_type", o->schedule == RM_SCHEDULE_COSINE ? "cosine" : "constant", "shuffle", o->shuffle,
                           "num_samples", (json_int_t)o->num_samples, "held_out", (json_int_t)o->held_out);
     if (!a) return NULL;
-    json_t *more = inner ? json_pack("{s:s, s:f, s:f}", "role", o->role ? o->role : "none", "adapter_cos_weight", o->cos_weight, "adapter_mse_weight",
-                                     o->mse_weight)
-                         : json_pack("{s:i, s:b, s:f, s:I, s:s, s:s, s:I, s:I}", "num_recursive_rounds", o->rounds, "supervise_final_only",
-                                     o->final_only, "non_last_loss_weight", o->non_last_weight, "max_latent_tokens", (json_int_t)o->max_latent,
-                                     "latents", o->rollout ? "rollout" : "gold", "feedback", o->rollout_feedback ? "rollout" : "gold",
-                                     "latent_length", (json_int_t)o->latent_length, "truncate", (json_int_t)o->truncate);
+    json_t *more = inner
+                       ? json_pack("{s:s, s:f, s:f}", "role", o->role ? o->role : "none", "adapter_cos_weight", o->cos_weight, "adapter_mse_weight",
+                                   o->mse_weight)
+                       : json_pack("{s:i, s:b, s:f, s:I, s:s, s:s, s:I, s:I, s:f}", "num_recursive_rounds", o->rounds, "supervise_final_only",
+                                   o->final_only, "non_last_loss_weight", o->non_last_weight, "max_latent_tokens", (json_int_t)o->max_latent,
+                                   "latents", o->rollout ? "rollout" : "gold", "feedback", o->rollout_feedback ? "rollout" : "gold", "latent_length",
+                                   (json_int_t)o->latent_length, "truncate", (json_int_t)o->truncate, "max_message_grad", o->max_message_grad);
     char print[2][20];
     snprintf(print[0], sizeof print[0], "%016llx", (unsigned long long)samples);
     snprintf(print[1], sizeof print[1], "%016llx", (unsigned long long)frozen);
@@ -249,7 +250,8 @@ static rmas_status same_args(const rm_loop *l, rmas_error *err) {
         const bool samples = !strcmp(key, "samples"), frozen = !strcmp(key, "frozen");
         if (st != RMAS_OK || json_equal(value, json_object_get(old, key)) || !strcmp(key, "date"))
             continue; /* another day may give the same prompts */
-        if ((samples || frozen) && !json_object_get(old, key)) continue; /* of an earlier version, which did not write it */
+        const bool unknown = samples || frozen || (!strcmp(key, "max_message_grad") && json_real_value(value) == 0);
+        if (unknown && !json_object_get(old, key)) continue; /* of an earlier version, which did not write it */
         if (frozen) {
             st = rm_fail(err, RMAS_E_ARG, "--resume: a model or a frozen inner link is not the one of the run of %s", path);
             continue;

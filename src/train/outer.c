@@ -169,6 +169,7 @@ static void sum_parts(outer *u, json_t *line, double rescale) {
 static rmas_status do_batch(void *ctx, int64_t number, json_t *line, rm_arrays *arrays, bool *valid, double *loss, rmas_error *err) {
     outer *u = ctx;
     size_t n = u->batches.batch * (size_t)u->o->grad_accum, counted = 0;
+    int limited = 0;
     json_t *rows = json_array(), *ce = json_array(), *skipped = json_array(), *stages = json_array();
     rmas_status st = RMAS_OK;
     *loss = 0;
@@ -195,11 +196,13 @@ static rmas_status do_batch(void *ctx, int64_t number, json_t *line, rm_arrays *
             if (arrays) st = record_sample(u, arrays, s, at + (size_t)i, err);
         }
         if (st == RMAS_OK) st = rm_unrolls_backward(&u->unrolls, 1.0 / (double)n, err);
+        for (int i = 0; i < k; i++) limited += u->unrolls.v[i].n_limited;
     }
     json_object_set_new(line, "rows", rows);
     json_object_set_new(line, "ce", ce);
     json_object_set_new(line, "valid", json_integer((json_int_t)counted));
     json_object_set_new(line, "skipped", skipped);
+    if (u->o->max_message_grad > 0) json_object_set_new(line, "limited_messages", json_integer(limited));
     if (u->o->probe)
         json_object_set_new(line, "stages", stages);
     else
@@ -213,8 +216,10 @@ static rmas_status do_batch(void *ctx, int64_t number, json_t *line, rm_arrays *
 
 /* ---- held-out rows ------------------------------------------------------------------------------------------------------------------------ */
 
+/* Into the line: the losses by round, as a mean, and of every row, so that two runs can be compared row by row. */
 static rmas_status mean_ce(outer *u, bool rollout, json_t *line, const char *name, double *final, rmas_error *err) {
     const rm_train_options *before = u->unrolls.o;
+    json_t *by_row = json_array();
     double sum[RM_TRAIN_MAX_ROUNDS] = {0};
     size_t n = 0;
     u->eval_options = *u->o;
@@ -231,9 +236,13 @@ static rmas_status mean_ce(outer *u, bool rollout, json_t *line, const char *nam
             const rm_unroll *s = &u->unrolls.v[i];
             for (int r = 0; r < u->o->rounds && !s->skipped[0]; r++) sum[r] += s->ce[r];
             n += !s->skipped[0];
+            json_array_append_new(by_row, ce_json(s, u->o->rounds));
         }
     }
     u->unrolls.o = before;
+    char field[64];
+    snprintf(field, sizeof field, "%s_by_row", name);
+    json_object_set_new(line, field, by_row);
     if (st != RMAS_OK) return st;
     json_t *list = json_array();
     for (int r = 0; r < u->o->rounds && n; r++) json_array_append_new(list, json_real(sum[r] / (double)n));
@@ -246,6 +255,9 @@ static rmas_status mean_ce(outer *u, bool rollout, json_t *line, const char *nam
 static rmas_status held_out(void *ctx, json_t *line, double *loss, rmas_error *err) {
     outer *u = ctx;
     double other;
+    json_t *rows = json_array();
+    for (size_t i = 0; i < u->n_held; i++) json_array_append_new(rows, json_integer((json_int_t)u->held[i]));
+    json_object_set_new(line, "held_out_rows", rows);
     RM_TRY(mean_ce(u, true, line, "held_out_rollout_ce", loss, err));
     if (!u->o->rollout) {
         other = *loss;

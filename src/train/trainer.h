@@ -36,6 +36,7 @@ typedef struct {
     double non_last_weight;
     int64_t max_latent; /* rows of a teacher-forced message; <= 0: all */
     int64_t latent_length, truncate;
+    double max_message_grad; /* of a sample: norm of a message's gradient times the message's norm, nats; larger ones are scaled down; 0: no limit */
     /* run */
     const char *probe; /* folder for everything that is read and computed; no checkpoint then */
     const char *save_dir;

@@ -431,6 +431,7 @@ rmas_status rm_unrolls_forward(rm_unrolls *s, const rm_outer_sample *const *samp
         rm_unroll *u = &s->v[i];
         u->sample = sample[i];
         u->loss = 0;
+        u->n_limited = 0;
         snprintf(u->skipped, sizeof u->skipped, "%s", sample[i]->skipped ? sample[i]->skipped : "");
         for (int r = 0; r < RM_TRAIN_MAX_ROUNDS; r++) u->ce[r] = NAN;
     }
@@ -486,9 +487,19 @@ static void to_messages(const rm_unroll_run *r, const float *d_embeds, int first
         }
 }
 
+/* Holds a message's gradient to the limit of the options (see rm_train_options): the ways back through rollouts and rounds are long. */
+static void limit(const rm_unrolls *s, rm_unroll *u, const rm_message *m) {
+    const size_t cells = (size_t)m->rows * (size_t)width(s, s->team->style.edge[m->edge].to);
+    const double most = s->o->max_message_grad * s->scale,
+                 is = most > 0 ? sqrt(rm_sum_squares(s->team->exec, m->dz, cells) * rm_sum_squares(s->team->exec, m->z, cells)) : 0;
+    if (!(is > most)) return;
+    rm_scale(s->team->exec, m->dz, cells, most / is);
+    u->n_limited++;
+}
+
 /* Gradient with respect to the states that were sent (d_hidden, unless NULL), through the links; those of the outer links go to
  * their round's part. */
-static rmas_status through_links(const rm_unrolls *s, const rm_unroll *u, const rm_unroll_run *r, float *d_hidden, rmas_error *err) {
+static rmas_status through_links(const rm_unrolls *s, rm_unroll *u, const rm_unroll_run *r, float *d_hidden, rmas_error *err) {
     const rm_train_style *style = &s->team->style;
     size_t d = (size_t)width(s, r->role), cells = (size_t)r->rows * d;
     float *sum = rm_calloc(cells + 1, sizeof(float)), *one = rm_array(cells + 1, sizeof(float));
@@ -498,6 +509,7 @@ static rmas_status through_links(const rm_unrolls *s, const rm_unroll *u, const 
         if (style->edge[e].from != r->role || m->rows == 0) continue;
         rm_trainee *v = &s->trainer->v[e];
         v->used = true;
+        limit(s, u, m);
         st = rm_link_backward(v->link, r->inner, r->rows, m->dz, one, v->part[r->round], err);
         for (size_t k = 0; k < cells && st == RMAS_OK; k++) sum[k] += one[k];
     }
@@ -629,6 +641,7 @@ static rmas_status backward_run(rm_unrolls *s, rm_unroll *const *u, int n, int k
 rmas_status rm_unrolls_backward(rm_unrolls *s, double scale, rmas_error *err) {
     rm_unroll *u[RM_UNROLL_MAX];
     int n = living(s, u);
+    s->scale = scale;
     for (int i = 0; i < n; i++)
         for (int k = 0; k < u[i]->n_run; k++) { /* the gradients of the losses carry the scale; everything else is linear in them */
             rm_unroll_run *r = &u[i]->run[k];

@@ -44,6 +44,7 @@ typedef struct {
     rm_seq *prefix[RM_TRAIN_ROLES][2]; /* the prompts up to their first slot: the same in all rounds, computed once; NULL where `common` is as long */
     double ce[RM_TRAIN_MAX_ROUNDS]; /* NAN: not asked for */
     double loss;
+    int n_limited; /* messages whose gradient was above the limit in the backward pass */
     char skipped[128]; /* why the sample does not count; "" if it does */
 } rm_unroll;
 
@@ -60,6 +61,7 @@ typedef struct {
     bool keep; /* what the backward pass needs of the models is kept in the forward pass: faster, but memory for all rounds */
     bool keep_gate_up; /* likewise, see rm_tape_new; set before the first pass */
     int n; /* samples of the last forward pass */
+    double scale; /* of the losses in the backward pass */
 } rm_unrolls;
 
 /* all: the samples that can come. */

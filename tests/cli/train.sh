@@ -96,6 +96,28 @@ goes_on "a folder of a version without fingerprints" train "$work/part"
 "$rmas" train check --system "$work/tiny/chain" --data "$work/rows.jsonl" >"$work/out" 2>&1 || note "train check: $(tail -2 "$work/out")"
 [ "$(grep -c 'differences are off by [0-9.]*e-0[4-9]' "$work/out")" -ge 1 ] || note "train check: $(cat "$work/out")"
 
+python3 -c 'import json, sys
+for e in map(json.loads, open(sys.argv[1])):
+    if "held_out_loss" not in e: continue
+    rows, mean = e["held_out_rollout_ce_by_row"], e["held_out_rollout_ce"]
+    assert len(set(e["held_out_rows"])) == len(rows) == 2 and all(len(r) == 2 for r in rows), e
+    assert all(abs(sum(r[k] for r in rows) / 2 - mean[k]) < 1e-9 for k in range(2)), e' "$work/whole/log.jsonl" 2>"$work/err" || note "held-out rows: $(tail -1 "$work/err")"
+
+# a limit of the messages' gradients: a high one changes nothing, a low one they follow
+for limit in 0 1e9 1e-6 2e-6; do
+    train "$work/limit $limit" --max_steps 2 --outer_lr 0 --max_message_grad $limit >/dev/null 2>"$work/err" || note "limit $limit: $(cat "$work/err")"
+done
+python3 -c 'import json, sys
+logs = [[json.loads(l) for l in open(f"{sys.argv[1]}/limit {x}/log.jsonl")] for x in ("0", "1e9", "1e-6", "2e-6")]
+for none, high, low, twice in zip(*logs):
+    if "norm_by_round" not in none: continue
+    assert high.pop("limited_messages") == 0, high
+    assert none == high, (none, high)
+    assert low["limited_messages"] == twice["limited_messages"] >= 4, low # what the solver reads, of two samples in two rounds
+    for link, norms in low["norm_by_round"].items():
+        for a, b, c in zip(norms, twice["norm_by_round"][link], none["norm_by_round"][link]):
+            assert abs(b - 2 * a) <= 1e-5 * b and b <= c, (link, a, b, c)' "$work" 2>"$work/err" || note "limits of messages: $(tail -1 "$work/err")"
+
 # with quantised weights, whose gradients are approximate: the same links with any number of threads and any limit of memory
 "$rmas" quantize "$work/tiny/wide" "$work/tiny/wide.gguf" --type q8_0 >/dev/null || note "quantize"
 for i in 1 2 3 4 5 6; do
@@ -118,5 +140,6 @@ refused() { # WHAT PATTERN FLAG...
 }
 refused "a run without a step" "6 rows in 1 epochs make no step of 8 rows" --max_steps -1 --grad_accum_steps 4
 refused "a negative rate" "must not be negative" --outer_lr -1
+refused "a negative limit" "must not be negative" --max_message_grad -1
 refused "a negative decay" "must not be negative" --weight_decay -0.1
 exit $bad
