@@ -197,6 +197,24 @@ class Study:
         lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
         return [r for r in lines if "held_out_rollout_ce" in r]
 
+    def row_by_row(self):
+        """Losses of the held-out rows in the last round after training, and their differences row by row with the standard error of the mean."""
+        def last_round(line):
+            return np.array([row[-1] if row else np.nan for row in line["held_out_rollout_ce_by_row"]])
+
+        def against(x, base):
+            x = (x - base)[~np.isnan(x - base)]
+            return f"{x.mean():+.4f} ± {x.std(ddof=1) / len(x) ** 0.5:.4f}" if len(x) > 1 else ""
+
+        logs = {arm: lines for arm in ARMS if "held_out_rollout_ce_by_row" in (lines := self.losses(arm) or [{}])[-1]}
+        if not logs:
+            return []
+        end = {arm: last_round(lines[-1]) for arm, lines in logs.items()}
+        text = ["", "| outer links | held-out loss, last round | against untrained | against `rmas` |", "|---|---|---|---|"]
+        for arm, x in end.items():
+            text.append(f"| {arm} | {np.nanmean(x):.4f} | {against(x, last_round(logs[arm][0]))} | {against(x, end['rmas']) if 'rmas' in end and arm != 'rmas' else ''} |")
+        return text
+
     def table(self):
         text = ["| method | right of n (strict) | accuracy | 95 % interval | reference scorer | tokens of the answer | asked again |", "|---|---|---|---|---|---|---|"]
         base, pairs = self.answers(f"untrained, R = {self.a.rounds}"), []
@@ -219,6 +237,7 @@ class Study:
             for r in self.losses(arm):
                 text += ["", f"{arm}, step {r['step']}: held-out loss with rollouts by round " + ", ".join(f"{x:.4f}" for x in r["held_out_rollout_ce"])
                          + ("; with gold states " + ", ".join(f"{x:.4f}" for x in r["held_out_gold_ce"]) if "held_out_gold_ce" in r else "")]
+        text += self.row_by_row()
         (self.out / "study.md").write_text("\n".join(text) + "\n")
         print("\n".join(text))
 
@@ -257,7 +276,7 @@ def main():
     p.add_argument("--seed", type=int, default=42)
     p.add_argument("--rows", type=int, default=240, help="questions to make rows of")
     p.add_argument("--gold", action="store_true", help="rows of all questions with the data's own answers, not of those that the generator answered right")
-    p.add_argument("--held_out", type=int, default=8)
+    p.add_argument("--held_out", type=int, default=16, help="rows kept for the loss; 8 are too few to tell two ways of training apart")
     p.add_argument("--inner_steps", type=int, default=20)
     p.add_argument("--steps", type=int, default=24)
     p.add_argument("--batch_size", type=int, default=2, help="rows of a step of the outer loop")
