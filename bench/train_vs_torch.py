@@ -232,6 +232,15 @@ def spent(cmd):
     return time.monotonic() - t, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
+def find_model(system, name):
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    places = [system / name, Path(os.environ.get("RMAS_MODELS") or cache / "rmas" / "models") / name]
+    for file in places:
+        if file.exists():
+            return str(file)
+    sys.exit(f"{name}: in none of {', '.join(map(str, places))}; tools/fetch_models.py gets the models of the nano systems")
+
+
 def main():
     if sys.argv[1:2] == ["--worker"]:
         return worker(json.loads(Path(sys.argv[2]).read_text()))
@@ -251,14 +260,14 @@ def main():
     p.add_argument("--rmas_dtypes", nargs="*", default=["native", "f32"])
     a = p.parse_args()
     manifest = json.loads((a.system / "system.json").read_text())
-    folder, roles = os.environ.get("RMAS_MODELS"), list(manifest["agents"])
-    models = [next(str(f) for f in (a.system / m, Path(folder or ".") / m) if f.exists()) for m in (manifest["agents"][r]["model"] for r in roles)]
+    roles = list(manifest["agents"])
+    models = [find_model(a.system, manifest["agents"][r]["model"]) for r in roles]
     edges = EDGES[manifest["style"].split("_")[0]]
     work = Path(tempfile.mkdtemp())
     flags = ["train", "outer", "--system", a.system, "--data", a.data, "--recipe", a.recipe, "--init", "random", "--shuffle", "0", "--batch_size", a.batch, "--num_recursive_rounds", a.rounds,
              "--threads", a.threads]
     if a.recipe == "rmas":
-        flags += ["--latent_length", a.latent_length, "--truncate", a.truncate, "--non_last_loss_weight", NON_LAST_WEIGHT]
+        flags += ["--latent_length", a.latent_length, "--truncate", a.truncate, "--non_last_loss_weight", NON_LAST_WEIGHT, "--max_message_grad", 0]
     sent = a.latent_length if a.recipe == "rmas" else MAX_LATENT
     spent([a.rmas, *flags, "--probe", work / "probe", "--max_steps", "0"])
     samples = [json.loads(line) for line in (work / "probe" / "samples.jsonl").read_text().splitlines()]
