@@ -14,6 +14,7 @@ struct rm_batch {
     float *hidden, *logits, *rows; /* [cap_feed, d_model], [cap_logits, n_vocab], [cap_rows, d_model] */
     int *logit_of; /* [cap_feed] row of logits, -1: none */
     int cap_feed, cap_logits, cap_rows, n_feed, n_looked_up;
+    const volatile sig_atomic_t *cancel; /* may be NULL */
 };
 
 size_t rm_batch_bytes(const rm_config *c, int n_row, int n_feed) {
@@ -36,6 +37,8 @@ void rm_batch_free(rm_batch *b) {
     rm_free(b->logit_of);
     rm_free(b);
 }
+
+void rm_batch_watch(rm_batch *b, const volatile sig_atomic_t *cancel) { b->cancel = cancel; }
 
 const float *rm_batch_hidden(const rm_batch *b, int i) { return b->hidden + (size_t)i * (size_t)b->m->cfg.d_model; }
 const float *rm_batch_logits(const rm_batch *b, int i) {
@@ -193,6 +196,7 @@ static rmas_status run_passes(rm_batch *b, const rm_feed *feed, int n_feed, int6
     int first = 0, done = 0;
     size_t d = (size_t)b->m->cfg.d_model, row = 0;
     while (first < n_feed) {
+        if (b->cancel && *b->cancel) return rm_fail(err, RMAS_E_CANCELLED, "cancelled");
         int f0 = first, d0 = done, n = fill_pass(&b->work, feed, n_feed, &first, &done);
         rm_time_to(b->m->exec, RM_TIME_EMBED);
         RM_TRY(embed(b, feed, f0, d0, err));

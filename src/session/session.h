@@ -5,6 +5,8 @@
 #ifndef RM_SESSION_SESSION_H
 #define RM_SESSION_SESSION_H
 
+#include <signal.h>
+
 #include "model/model.h"
 
 /* ---- one sequence --------------------------------------------------------------------------------------------------- */
@@ -39,6 +41,9 @@ typedef struct rm_batch rm_batch; /* workspace for calls of rm_batch_forward; on
 size_t rm_batch_bytes(const rm_config *c, int n_row, int n_feed);
 rmas_status rm_batch_new(rm_batch **out, const rm_model *m, rmas_error *err);
 void rm_batch_free(rm_batch *b);
+/* Once *cancel is not 0 a call ends before its next pass, as a failure with RMAS_E_CANCELLED. The flag must live until the next rm_batch_watch;
+ * NULL: no flag. */
+void rm_batch_watch(rm_batch *b, const volatile sig_atomic_t *cancel);
 
 /* Appends the positions of all feeds to their sequences (each sequence at most once). On failure the sequences of the
  * call are broken and may only be freed. Long feeds are cut into passes of bounded workspace. */

@@ -192,11 +192,19 @@ static rmas_status check_options(const rm_runner *r, rmas_error *err) {
     return RMAS_OK;
 }
 
+/* A long prompt, too, is left when the run is cancelled. */
+static void watch(const rm_team *team, const volatile sig_atomic_t *cancel) {
+    for (int a = 0; a < team->sys->n_agent; a++)
+        if (team->agent[a].batch) rm_batch_watch(team->agent[a].batch, cancel);
+}
+
 rmas_status rm_run(const rm_team *team, const rm_pack *pack, const rm_dataset *data, const rm_run_options *o, const rm_run_hooks *hooks,
                    rmas_error *err) {
     rm_runner r = {.team = team, .sys = team->sys, .pack = pack, .data = data, .o = o, .hooks = hooks};
     RM_TRY(check_options(&r, err));
+    watch(team, o->cancel);
     rmas_status st = run_all(&r, err);
+    watch(team, NULL);
     for (size_t i = 0; r.job && i < data->n; i++) rm_job_free(&r, r.job[i]);
     rm_free(r.job);
     rm_prefixes_free(r.prefixes);

@@ -187,6 +187,17 @@ static void test_batch_errors(void **state) {
     OK(rm_batch_forward(b, twice, 1, err)); /* refused calls do no harm */
     assert_int_equal(rm_seq_len(s), 1);
     feed = (rm_feed){.seq = s, .n = f.n, .tokens = f.tokens};
+    volatile sig_atomic_t cancel = 0;
+    rm_batch_watch(b, &cancel);
+    OK(rm_batch_forward(b, twice, 1, err));
+    cancel = 1;
+    assert_int_equal(rm_batch_forward(b, twice, 1, &e), RMAS_E_CANCELLED);
+    cancel = 0;
+    assert_int_equal(rm_batch_forward(b, twice, 1, &e), RMAS_E_ARG); /* the sequence is broken, the batch is not */
+    rm_seq_free(s);
+    OK(rm_seq_new(&s, f.model, err));
+    twice[0].seq = s;
+    OK(rm_batch_forward(b, twice, 1, err));
     bool done = false; /* every allocation fails in turn: an error, and the sequence is refused afterwards */
     for (long i = 1; !done && i < 10000; i++) {
         rm_batch *fresh;
