@@ -2,6 +2,7 @@
 #ifndef RM_CLI_H
 #define RM_CLI_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -62,6 +63,10 @@ rmas_status rm_cli_check_sampling(double temperature, double top_p, double min_p
 
 /* Prints "rmas COMMAND: message" on stderr and returns 1. */
 int rm_cli_fail(const char *command, const rmas_error *err);
+
+/* From now on SIGINT and SIGTERM end what runs cleanly: the flag is then the signal, to be used as `cancel` of runs and trainings. The second one ends
+ * the program at once. */
+const volatile sig_atomic_t *rm_cli_catch_interrupts(void);
 
 /* ---- JSON lines: one object in, one out, in order; a bad line gives {"error"} and status 1 at the end ---------------- */
 struct json_t;

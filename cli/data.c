@@ -231,7 +231,7 @@ static rmas_status use_generator(settings *s, const rm_system *sys, char **own, 
 
 static rmas_status make(settings *s, rm_run_parts *p, maker *m, char **own, rmas_error *err) {
     rm_run_flags *f = &s->run;
-    rm_run_options o = {.cancel = rm_run_catch_interrupts()};
+    rm_run_options o = {.cancel = rm_cli_catch_interrupts()};
     int n_row = 0, n_right = 0;
     RM_TRY(check(s, err));
     RM_TRY(rm_run_open_questions(f, p, &o, err));
@@ -277,7 +277,7 @@ static int run_make(int argc, char **argv) {
         rmas_status st = n_word ? rm_fail(&err, RMAS_E_ARG, "'%s' is not an option", argv[1]) : make(&s, &p, &m, own, &err);
         if (st == RMAS_E_CANCELLED) {
             fprintf(stderr, "rmas data make: interrupted; the attempts so far are kept, --resume goes on\n");
-            status = 128 + *rm_run_catch_interrupts();
+            status = 128 + *rm_cli_catch_interrupts();
         } else if (st != RMAS_OK) {
             status = rm_cli_fail(argv[0], &err);
         }

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli.h"
 #include "util/mem.h"
@@ -143,6 +144,20 @@ rmas_status rm_cli_check_sampling(double temperature, double top_p, double min_p
     if (top_p < 0) return rm_fail(err, RMAS_E_ARG, "--top_p %g: it must be from 0 to 1 (off)", top_p);
     if (min_p > 1) return rm_fail(err, RMAS_E_ARG, "--min_p %g: it must be at most 1; -1: as the model says", min_p);
     return RMAS_OK;
+}
+
+static volatile sig_atomic_t interrupted;
+
+static void on_interrupt(int sig) {
+    if (interrupted) _exit(128 + sig); /* twice: at once */
+    interrupted = sig;
+}
+
+const volatile sig_atomic_t *rm_cli_catch_interrupts(void) {
+    struct sigaction act = {.sa_handler = on_interrupt};
+    sigaction(SIGINT, &act, NULL);
+    sigaction(SIGTERM, &act, NULL);
+    return &interrupted;
 }
 
 int rm_cli_fail(const char *command, const rmas_error *err) {

@@ -37,7 +37,7 @@ static int parse(int argc, char **argv, rm_run_flags *f, int *n_word) {
 }
 
 static rmas_status run(rm_run_flags *f, rm_run_parts *p, rm_show *show, rmas_error *err) {
-    rm_run_options o = {.cancel = rm_run_catch_interrupts(), .record = f->record};
+    rm_run_options o = {.cancel = rm_cli_catch_interrupts(), .record = f->record};
     if (f->resume && !f->result_jsonl) return rm_fail(err, RMAS_E_ARG, "--resume needs --result_jsonl FILE: that is where it goes on");
     RM_TRY(rm_run_open_questions(f, p, &o, err));
     RM_TRY(rm_run_open_team(f, p, show, &o, err));
@@ -77,7 +77,7 @@ int cmd_run(int argc, char **argv) {
         n_word > 1 || (n_word && f.system != argv[1]) ? rm_fail(&err, RMAS_E_ARG, "'%s' is not an option", argv[n_word]) : run(&f, &p, &show, &err);
     if (st == RMAS_E_CANCELLED) {
         fprintf(stderr, "rmas run: interrupted%s\n", f.result_jsonl ? "; the results so far are kept, --resume goes on" : "");
-        status = 128 + *rm_run_catch_interrupts();
+        status = 128 + *rm_cli_catch_interrupts();
     } else if (st != RMAS_OK) {
         status = rm_cli_fail(argv[0], &err);
     }

@@ -1,6 +1,5 @@
 #include "run_setup.h"
 
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -156,13 +155,6 @@ static rmas_status open_questions(rm_run_flags *f, rm_pack *pack, rm_dataset **o
 }
 
 /* ---- the parts of a run ---------------------------------------------------------------------------------------------------- */
-
-static volatile sig_atomic_t interrupted;
-
-static void on_interrupt(int sig) {
-    if (interrupted) _exit(128 + sig); /* twice: at once */
-    interrupted = sig;
-}
 
 void rm_run_close(rm_run_parts *p) {
     rm_strbuf_free(&p->more);
@@ -354,11 +346,4 @@ rm_results_options rm_run_results_options(const rm_run_flags *f, rm_run_parts *p
                                 .resume = f->resume,
                                 .unsafe = f->unsafe,
                                 .program_timeout_s = f->program_timeout};
-}
-
-const volatile sig_atomic_t *rm_run_catch_interrupts(void) {
-    struct sigaction act = {.sa_handler = on_interrupt};
-    sigaction(SIGINT, &act, NULL);
-    sigaction(SIGTERM, &act, NULL);
-    return &interrupted;
 }

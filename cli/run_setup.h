@@ -56,7 +56,4 @@ rmas_status rm_run_open_team(rm_run_flags *f, rm_run_parts *p, rm_show *show, rm
 rm_results_options rm_run_results_options(const rm_run_flags *f, rm_run_parts *p, const rm_run_options *o);
 void rm_run_close(rm_run_parts *p);
 
-/* Interrupts end a run cleanly: what rm_run_options.cancel points at is then the signal. The second one ends it at once. */
-const volatile sig_atomic_t *rm_run_catch_interrupts(void);
-
 #endif

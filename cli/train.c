@@ -114,6 +114,7 @@ static rmas_status complete(settings *s, const char *loop, rm_crew_options *t, r
     if (!(o->lr >= 0 && o->weight_decay >= 0))
         return rm_fail(err, RMAS_E_ARG, "--%s %g: it must not be negative", !(o->lr >= 0) ? inner ? "adapter_lr" : "outer_lr" : "weight_decay",
                        !(o->lr >= 0) ? o->lr : o->weight_decay);
+    if (!(o->save_minutes >= 0)) return rm_fail(err, RMAS_E_ARG, "--save_minutes %g: it must not be negative", o->save_minutes);
     if (!(o->max_message_grad >= 0)) return rm_fail(err, RMAS_E_ARG, "--max_message_grad %g: it must not be negative", o->max_message_grad);
     /* the team */
     t->system = s->system ? s->system : s->style ? s->style : s->design;
@@ -207,13 +208,17 @@ static int train(const char *loop, settings *s, const char *paths[][2], const ch
     if (st == RMAS_OK) st = rm_exec_new(&e, (int)s->threads, s->isa, &err);
     if (st == RMAS_OK) st = rm_crew_open(&team, e, &t, &err);
     if (st == RMAS_OK && !inner && !s->has_batch) s->o.batch_size = team->style.outer_batch;
+    if (strcmp(loop, "check") != 0) s->o.cancel = rm_cli_catch_interrupts();
     if (st == RMAS_OK)
         st = inner                    ? rm_train_inner(team, &s->o, &err)
              : !strcmp(loop, "check") ? rm_train_check(team, &s->o, &err)
                                       : rm_train_outer(team, &s->o, &err);
     rm_crew_close(team);
     rm_exec_free(e);
-    return st == RMAS_OK ? 0 : rm_cli_fail(name, &err);
+    if (*(bool *)s->o.progress_ctx) fprintf(stderr, "\n");
+    if (st == RMAS_OK) return 0;
+    rm_cli_fail(name, &err);
+    return st == RMAS_E_CANCELLED ? 128 + *s->o.cancel : 1;
 }
 
 static int run_loop(const char *loop, int argc, char **argv) {
@@ -245,6 +250,7 @@ static int run_loop(const char *loop, int argc, char **argv) {
                             .latent_length = 32,
                             .log_every = 10,
                             .eval_every = 100,
+                            .save_minutes = 10,
                             .progress = print_progress,
                             .progress_ctx = &line_open};
     const char *paths[RM_COUNT(reference_agents)][2] = {{0}}, *published_types[RM_COUNT(reference_links)] = {0};
@@ -326,6 +332,7 @@ static int run_loop(const char *loop, int argc, char **argv) {
         {"load_dir", RM_OPT_STRING, &s.load_dir, NULL, "DIR", "begin with the links of an earlier run"},
         {"in_place", RM_OPT_FLAG, &o->in_place, NULL, NULL, "write the links into the system's own files too"},
         {"resume", RM_OPT_FLAG, &o->resume, NULL, NULL, "go on with the run in --save_dir"},
+        {"save_minutes", RM_OPT_FLOAT, &o->save_minutes, NULL, "X", "state for --resume at least so often, too; 0: no"},
         {"log_every", RM_OPT_INT, &o->log_every, NULL, "N", "steps between lines on the terminal"},
         {"eval_every", RM_OPT_INT, &o->eval_every, NULL, "N", "steps between held-out losses"},
         {"patience", RM_OPT_INT, &o->patience, NULL, "N", "end after N held-out losses without gain; 0: never"},
@@ -348,7 +355,6 @@ static int run_loop(const char *loop, int argc, char **argv) {
     rm_free(link_types.v);
     while (s.n_own > 0) rm_free((char *)(uintptr_t)s.overrides.v[s.overrides.n - s.n_own--]);
     rm_free(s.overrides.v);
-    if (line_open) fprintf(stderr, "\n");
     return status;
 }
 

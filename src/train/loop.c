@@ -355,7 +355,7 @@ static rmas_status do_batch(rm_loop *l, progress *p, json_t *line, bool *stepped
     rm_trainer_zero(t);
     json_object_set_new(line, "step", json_integer(t->step + 1));
     rmas_status st = l->batch(l->ctx, p->number, line, l->options->probe ? &arrays : NULL, stepped, loss, err);
-    p->number++;
+    if (st == RMAS_OK) p->number++;
     if (st == RMAS_OK && *stepped) {
         st = rm_trainer_step(t, stepped, err);
         if (!*stepped) json_object_set_new(line, "no_step", json_string("the gradient is not finite"));
@@ -390,10 +390,11 @@ static rmas_status evaluate_start(rm_loop *l, progress *p, rm_lines *log, rmas_e
 static rmas_status steps(rm_loop *l, progress *p, rm_lines *log, rmas_error *err) {
     const rm_train_options *o = l->options;
     rm_trainer *t = l->trainer;
-    double begin = now();
+    double begin = now(), written = begin;
     int64_t first = t->step, empty = 0;
     bool stop = o->patience > 0 && p->bad >= o->patience;
     while (t->step < t->total && !stop) {
+        RM_TRY(rm_train_going_on(o, err));
         json_t *line = json_object();
         bool stepped;
         double loss = 0;
@@ -411,11 +412,15 @@ static rmas_status steps(rm_loop *l, progress *p, rm_lines *log, rmas_error *err
             return rm_fail(err, RMAS_E_ARG, "%s: no row counted in a whole epoch; the log says why each was skipped", o->data);
         if (!stepped) continue;
         say_step(l, p, loss, now() - begin, t->step - first);
-        if (o->save_dir && o->save_steps > 0 && t->step % o->save_steps == 0) {
+        const bool checkpoint = o->save_dir && o->save_steps > 0 && t->step % o->save_steps == 0;
+        if (checkpoint) {
             char name[40];
             snprintf(name, sizeof name, "checkpoint-%lld", (long long)t->step);
             RM_TRY(save_links(l, name, err));
+        }
+        if (checkpoint || (o->save_dir && o->save_minutes > 0 && now() - written >= 60 * o->save_minutes)) {
             RM_TRY(write_state(l, p, err));
+            written = now();
         }
     }
     return RMAS_OK;
@@ -446,14 +451,18 @@ static rmas_status run_in_folder(rm_loop *l, rmas_error *err) {
     if (st == RMAS_OK && there) rm_loop_say(o, false, "going on after step %lld", (long long)l->trainer->step);
     rm_free(state);
     if (st == RMAS_OK) st = rm_lines_open(&log, o->save_dir, "log.jsonl", true, err);
-    if (st == RMAS_OK && l->held_out && l->trainer->step == 0 && p.number == 0) st = evaluate_start(l, &p, &log, err);
-    if (st == RMAS_OK) {
-        st = steps(l, &p, &log, err);
-        rmas_status end = rm_lines_close(&log, st == RMAS_OK ? err : NULL);
-        if (st == RMAS_OK) st = end;
-    }
+    if (st == RMAS_OK) st = rm_train_going_on(o, err);
+    if (st == RMAS_OK && l->held_out && p.logged == 0) st = evaluate_start(l, &p, &log, err);
+    if (st == RMAS_OK) st = steps(l, &p, &log, err);
+    const bool cancelled = st == RMAS_E_CANCELLED;
+    if (cancelled) st = RMAS_OK;
+    const rmas_status end = rm_lines_close(&log, st == RMAS_OK ? err : NULL);
+    if (st == RMAS_OK) st = end;
     if (st == RMAS_OK) st = write_state(l, &p, err);
     if (st == RMAS_OK) st = save_links(l, l->held_out ? "last" : NULL, err);
+    if (st == RMAS_OK && cancelled)
+        return rm_fail(err, RMAS_E_CANCELLED, "interrupted after step %lld of %lld; --resume goes on", (long long)l->trainer->step,
+                       (long long)l->trainer->total);
     if (st == RMAS_OK && l->held_out && !isnan(p.best)) rm_loop_say(o, false, "best held-out loss %.4f at step %lld", p.best, (long long)p.best_step);
     return st;
 }

@@ -224,6 +224,7 @@ static rmas_status mean_ce(outer *u, bool rollout, json_t *line, const char *nam
     size_t n = 0;
     u->eval_options = *u->o;
     u->eval_options.final_only = false;
+    u->eval_options.cancel = NULL; /* the step before it is done and counts */
     u->eval_options.rollout = u->eval_options.rollout_feedback = rollout;
     u->unrolls.o = &u->eval_options;
     rmas_status st = RMAS_OK;

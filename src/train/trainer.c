@@ -6,6 +6,10 @@
 #include "util/mem.h"
 #include "util/rng.h"
 
+rmas_status rm_train_going_on(const rm_train_options *o, rmas_error *err) {
+    return o->cancel && *o->cancel ? rm_fail(err, RMAS_E_CANCELLED, "interrupted") : RMAS_OK;
+}
+
 rmas_status rm_trainer_add(rm_trainer *t, const char *key, rm_link *l, int n_part, rmas_error *err) {
     rm_trainee *v = &t->v[t->n++];
     *v = (rm_trainee){.key = key, .link = l};

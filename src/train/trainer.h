@@ -2,6 +2,8 @@
 #ifndef RM_TRAIN_TRAINER_H
 #define RM_TRAIN_TRAINER_H
 
+#include <signal.h>
+
 #include "train/optim.h"
 #include "train/record.h"
 #include "train/crew.h"
@@ -41,6 +43,8 @@ typedef struct {
     const char *probe; /* folder for everything that is read and computed; no checkpoint then */
     const char *save_dir;
     int64_t save_steps, log_every, eval_every, patience; /* patience: evaluations without gain before the run ends; 0: never */
+    double save_minutes; /* the state for resume is written after a step when so long nothing was; 0: every save_steps only */
+    const volatile sig_atomic_t *cancel; /* not 0: the step under way is left, and what resume needs is written (RMAS_E_CANCELLED); may be NULL */
     bool resume;
     rm_dtype save_dtype;
     bool in_place; /* links also go into the system's own folder */
@@ -48,6 +52,8 @@ typedef struct {
     void (*progress)(void *ctx, const char *line, bool transient); /* may be NULL */
     void *progress_ctx;
 } rm_train_options;
+
+rmas_status rm_train_going_on(const rm_train_options *o, rmas_error *err); /* RMAS_E_CANCELLED once *cancel is not 0 */
 
 typedef struct {
     const char *key; /* "" (inner) or "outer_12" */

@@ -390,6 +390,7 @@ static rmas_status visit(rm_unrolls *s, int round, int role, bool gradients, rma
     bool last = role == s->team->style.n_role - 1, final = last && round == o->rounds - 1, rolls = last ? o->rollout_feedback : o->rollout;
     bool loss = last && (!o->rollout || !o->final_only || final); /* teacher forcing reports the losses of all rounds */
     rm_unroll *u[RM_UNROLL_MAX];
+    RM_TRY(rm_train_going_on(s->o, err));
     int n = living(s, u);
     if (n && (loss || (!rolls && !final))) {
         for (int i = 0; i < n; i++) {
@@ -649,6 +650,7 @@ rmas_status rm_unrolls_backward(rm_unrolls *s, double scale, rmas_error *err) {
         }
     for (int k = n ? u[0]->n_run - 1 : -1; k >= 0; k--) { /* the same runs in all samples that count */
         back b = {0};
+        RM_TRY(rm_train_going_on(s->o, err));
         rmas_status st = backward_run(s, u, n, k, &b, err);
         back_free(&b);
         if (st != RMAS_OK) return st;

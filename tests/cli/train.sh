@@ -31,6 +31,23 @@ train "$work/part" --resume >/dev/null 2>"$work/err" || note "resuming: $(cat "$
 find "$work/part" -name '*.tmp.*' -delete
 diff -r "$work/whole" "$work/part" >"$work/out" || note "resumed: $(head -3 "$work/out")"
 
+# ended by a signal in the middle of a step, and killed where only time makes it write its state
+long=(--save_steps 0 --max_steps 60)
+train "$work/long" "${long[@]}" >/dev/null 2>"$work/err" || note "a long run: $(cat "$work/err")"
+for way in "TERM 143" "INT 130" "KILL 137 --save_minutes 1e-9"; do
+    read -r signal status more <<<"$way"
+    # shellcheck disable=SC2086
+    exec=exec train "$work/$signal" "${long[@]}" $more >/dev/null 2>"$work/err" &
+    while [ -e "/proc/$!/cwd" ] && [ "$(wc -l 2>/dev/null <"$work/$signal/log.jsonl" || echo 0)" -lt 5 ]; do sleep 0.005; done
+    { kill -$signal $! && wait $!; } 2>/dev/null
+    [ $? = "$status" ] || note "$signal: another status, $(cat "$work/err")"
+    [ $signal = KILL ] || grep -q "interrupted after step [0-9]* of 60; --resume goes on" "$work/err" || note "$signal: $(cat "$work/err")"
+    train "$work/$signal" "${long[@]}" --resume >/dev/null 2>"$work/err" || note "after $signal: $(cat "$work/err")"
+    grep -q "going on after step [1-9]" "$work/err" || note "after $signal: $(cat "$work/err")"
+    find "$work/$signal" -name '*.tmp.*' -delete
+    diff -r "$work/long" "$work/$signal" >"$work/out" || note "resumed after $signal: $(head -3 "$work/out")"
+done
+
 # a folder into which another process writes is left alone
 python3 -c 'import fcntl, os, sys, time; f = os.open(sys.argv[1], os.O_RDONLY); fcntl.flock(f, fcntl.LOCK_EX); print("held", flush=True); time.sleep(60)' \
     "$work/whole" >"$work/held" &
