@@ -1,9 +1,17 @@
-/* rmas plot LOG: the curves of a training log as one SVG picture: losses above, gradient norms below. */
+/* rmas plot LOG: the curves of a training log as one picture: losses above, gradient norms below. */
+#define _GNU_SOURCE /* pipe2, environ */
+#include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <math.h>
+#include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "cli.h"
 #include "util/file.h"
@@ -194,10 +202,46 @@ static void draw_panel(rm_strbuf *o, const panel *p, double top) {
     }
 }
 
+/* SVG -> PNG by librsvg's program, which writes beside the file; that takes its place when it is whole. */
+static rmas_status write_png(const char *path, const rm_strbuf *svg, rmas_error *err) {
+    char tmp[4096], *argv[] = {"rsvg-convert", "--output", tmp, NULL};
+    int ends[2], ended = -1;
+    pid_t child;
+    if (snprintf(tmp, sizeof tmp, "%s.tmp.%d", path, (int)getpid()) >= (int)sizeof tmp) return rm_fail(err, RMAS_E_ARG, "%s: too long a path", path);
+    if (pipe2(ends, O_CLOEXEC) != 0) return rm_fail(err, RMAS_E_IO, "no pipe: %s", strerror(errno));
+    posix_spawn_file_actions_t files;
+    int failed = posix_spawn_file_actions_init(&files);
+    if (!failed) failed = posix_spawn_file_actions_adddup2(&files, ends[0], STDIN_FILENO);
+    if (!failed) failed = posix_spawnp(&child, argv[0], &files, NULL, argv, environ);
+    posix_spawn_file_actions_destroy(&files);
+    close(ends[0]);
+    if (failed) {
+        close(ends[1]);
+        return rm_fail(err, RMAS_E_UNSUPPORTED,
+                       "%s: a PNG needs the program %s (Debian: librsvg2-bin), which can't be run: %s; a name in .svg needs nothing", path, argv[0],
+                       strerror(failed));
+    }
+    signal(SIGPIPE, SIG_IGN); /* it may end early */
+    for (size_t at = 0; at < svg->n;) {
+        ssize_t n = write(ends[1], svg->s + at, svg->n - at);
+        if (n <= 0) break;
+        at += (size_t)n;
+    }
+    close(ends[1]);
+    if (waitpid(child, &ended, 0) == child && WIFEXITED(ended) && WEXITSTATUS(ended) == 0 && rename(tmp, path) == 0) return RMAS_OK;
+    unlink(tmp);
+    return rm_fail(err, RMAS_E_IO, "%s: %s could not write it", path, argv[0]);
+}
+
+static rmas_status write_picture(const char *path, const rm_strbuf *svg, rmas_error *err) {
+    const char *ending = strrchr(path, '.');
+    return ending && !strcasecmp(ending, ".png") ? write_png(path, svg, err) : rm_file_write(path, svg->s, svg->n, err);
+}
+
 int cmd_plot(int argc, char **argv) {
     const char *out = NULL;
-    const rm_opt opts[] = {{"o", RM_OPT_STRING, &out, NULL, "FILE", "the picture (default: standard output)"}, {0}};
-    int n_word, r = rm_opt_parse(argc, argv, opts, "rmas plot LOG [-o FILE.svg]", &n_word);
+    const rm_opt opts[] = {{"o", RM_OPT_STRING, &out, NULL, "FILE", "the picture, .svg or .png (default: SVG on standard output)"}, {0}};
+    int n_word, r = rm_opt_parse(argc, argv, opts, "rmas plot LOG [-o FILE.svg|FILE.png]", &n_word);
     if (r) return r == 2 ? 0 : 1;
     rmas_error err = {0};
     static panel loss, norms;
@@ -217,7 +261,7 @@ int cmd_plot(int argc, char **argv) {
         if (o.failed)
             st = rm_fail(&err, RMAS_E_NOMEM, "out of memory");
         else if (out)
-            st = rm_file_write(out, o.s, o.n, &err);
+            st = write_picture(out, &o, &err);
         else if (fwrite(o.s, 1, o.n, stdout) != o.n)
             st = rm_fail(&err, RMAS_E_IO, "standard output cannot be written");
     }

@@ -120,6 +120,22 @@ for e in map(json.loads, open(sys.argv[1])):
     assert len(set(e["held_out_rows"])) == len(rows) == 2 and all(len(r) == 2 for r in rows), e
     assert all(abs(sum(r[k] for r in rows) / 2 - mean[k]) < 1e-9 for k in range(2)), e' "$work/whole/log.jsonl" 2>"$work/err" || note "held-out rows: $(tail -1 "$work/err")"
 
+# the curves of a log; PNG by a program that may be missing, here one of our own
+"$rmas" plot "$work/whole" -o "$work/plot.svg" 2>"$work/err" || note "plot: $(cat "$work/err")"
+python3 -c 'import sys, xml.dom.minidom as xml
+svg = xml.parse(sys.argv[1])
+texts = {t.firstChild.data for t in svg.getElementsByTagName("text")}
+assert {"loss", "held-out loss", "outer_12", "outer_31"} <= texts, texts
+assert len(svg.getElementsByTagName("polyline")) >= 4 and len(svg.getElementsByTagName("circle")) >= 5' "$work/plot.svg" 2>"$work/err" || note "plot: $(tail -1 "$work/err")"
+mkdir "$work/bin"
+refuses "no program for PNG" "rsvg-convert \(Debian: librsvg2-bin\)" env PATH="$work/bin" "$rmas" plot "$work/whole" -o "$work/plot.png"
+printf '#!/bin/sh\nread -r first\necho "$first" >"$2"\ncase $2 in *bad*) exit 1;; esac\n' >"$work/bin/rsvg-convert"
+chmod +x "$work/bin/rsvg-convert"
+PATH="$work/bin" "$rmas" plot "$work/whole" -o "$work/plot.png" 2>"$work/err" || note "PNG: $(cat "$work/err")"
+grep -q '^<svg' "$work/plot.png" || note "PNG: the program was not given the picture"
+refuses "a PNG that fails" "could not write it" env PATH="$work/bin" "$rmas" plot "$work/whole" -o "$work/bad.png"
+[ -z "$(find "$work" -maxdepth 1 -name '*.png.*' -o -maxdepth 1 -name 'bad*')" ] || note "a PNG that fails leaves something"
+
 # a limit of the messages' gradients: a high one changes nothing, a low one they follow
 for limit in 0 1e9 1e-6 2e-6; do
     train "$work/limit $limit" --max_steps 2 --outer_lr 0 --max_message_grad $limit >/dev/null 2>"$work/err" || note "limit $limit: $(cat "$work/err")"
