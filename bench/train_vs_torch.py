@@ -24,6 +24,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+from fetch_models import model_dir  # noqa: E402
+
 EDGES = {"sequential": {"outer_12": (0, 1), "outer_23": (1, 2), "outer_31": (2, 0)}, "distillation": {"outer_el": (0, 1), "outer_le": (1, 0)}}
 MAX_LATENT = 80
 NON_LAST_WEIGHT = 0.1
@@ -233,8 +236,7 @@ def spent(cmd):
 
 
 def find_model(system, name):
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    places = [system / name, Path(os.environ.get("RMAS_MODELS") or cache / "rmas" / "models") / name]
+    places = [system / name, model_dir() / name]
     for file in places:
         if file.exists():
             return str(file)

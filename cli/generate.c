@@ -1,5 +1,4 @@
 /* rmas generate MODEL "prompt": one model answers, as its tokens come. */
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -33,15 +32,10 @@ typedef struct {
     rm_seq *seq;
     rm_ids ids; /* the prompt */
     rm_strbuf held; /* bytes of a character that is not complete */
+    const volatile sig_atomic_t *interrupted;
     int n_out; /* tokens generated */
     double t_prompt, t_out; /* seconds */
 } state;
-
-static volatile sig_atomic_t interrupted;
-static void on_interrupt(int sig) {
-    (void)sig;
-    interrupted = 1;
-}
 
 static double now(void) {
     struct timespec t;
@@ -171,7 +165,7 @@ static bool is_end(const state *s, int32_t id) {
 
 static rmas_status prefill(state *s, rmas_error *err) {
     const double start = now();
-    for (int at = 0; at < s->ids.n && !interrupted;) {
+    for (int at = 0; at < s->ids.n && !*s->interrupted;) {
         int n = s->ids.n - at < CHUNK ? s->ids.n - at : CHUNK;
         rm_feed f = {.seq = s->seq, .n = n, .tokens = s->ids.id + at, .want_logits = at + n == s->ids.n};
         RM_TRY(rm_batch_forward(s->batch, &f, 1, err));
@@ -197,7 +191,7 @@ static rmas_status generate(state *s, rmas_error *err) {
     if (!scratch) return rm_fail(err, RMAS_E_NOMEM, "out of memory");
     rmas_status st = prefill(s, err);
     const double start = now();
-    while (st == RMAS_OK && !interrupted) {
+    while (st == RMAS_OK && !*s->interrupted) {
         int32_t id = rm_sample(rm_batch_logits(s->batch, 0), n_vocab, &how, &rng, scratch);
         if (id < 0) st = rm_fail(err, RMAS_E_FORMAT, "the logits are not numbers: broken weights?");
         if (st != RMAS_OK) break;
@@ -209,7 +203,7 @@ static rmas_status generate(state *s, rmas_error *err) {
     }
     s->t_out = now() - start;
     flush_text(&s->held, true);
-    if (s->n_out || interrupted) putchar('\n');
+    if (s->n_out || *s->interrupted) putchar('\n');
     fflush(stdout);
     rm_free(scratch);
     return st;
@@ -218,8 +212,8 @@ static rmas_status generate(state *s, rmas_error *err) {
 static void report(const state *s) {
     if (s->o->quiet) return;
     const double per_prompt = s->t_prompt > 0 ? s->ids.n / s->t_prompt : 0, per_out = s->t_out > 0 ? s->n_out / s->t_out : 0;
-    fprintf(stderr, "%sprompt %d tokens, %.1f tokens/s; generated %d tokens, %.1f tokens/s\n", interrupted ? "interrupted: " : "", s->ids.n,
-            interrupted && !s->n_out ? 0 : per_prompt, s->n_out, per_out);
+    fprintf(stderr, "%sprompt %d tokens, %.1f tokens/s; generated %d tokens, %.1f tokens/s\n", *s->interrupted ? "interrupted: " : "", s->ids.n,
+            *s->interrupted && !s->n_out ? 0 : per_prompt, s->n_out, per_out);
 }
 
 static rmas_status open_all(state *s, const char *path, rmas_error *err) {
@@ -278,12 +272,11 @@ int cmd_generate(int argc, char **argv) {
     if (rc) return rc == 2 ? 0 : 1;
     rmas_error err = {0};
     state s = {.o = &o};
-    struct sigaction act = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND}; /* a second Ctrl-C ends at once */
     rmas_status st = n_word == 1 || n_word == 2 ? RMAS_OK : rm_fail(&err, RMAS_E_ARG, "needs a model and one prompt (in quotes)");
     if (st == RMAS_OK) st = open_all(&s, argv[1], &err);
     if (st == RMAS_OK) st = encode(&s, argv[1], n_word == 2 ? argv[2] : NULL, &err);
     if (st == RMAS_OK) st = check_length(&s, &err);
-    if (st == RMAS_OK) sigaction(SIGINT, &act, NULL);
+    if (st == RMAS_OK) s.interrupted = rm_cli_catch_interrupts();
     if (st == RMAS_OK) st = generate(&s, &err);
     if (st == RMAS_OK) report(&s);
     rm_seq_free(s.seq);
@@ -295,5 +288,5 @@ int cmd_generate(int argc, char **argv) {
     rm_strbuf_free(&s.held);
     rm_free(s.gen.end);
     if (st != RMAS_OK) return rm_cli_fail("generate", &err);
-    return interrupted ? 130 : ferror(stdout) ? 1 : 0;
+    return *s.interrupted ? 128 + *s.interrupted : ferror(stdout) ? 1 : 0;
 }
