@@ -15,6 +15,8 @@ typedef struct {
     size_t ldy, ldx;
     int n_row, chunk; /* columns per chunk */
     bool add; /* to what y holds */
+    const int *some; /* NULL: dy is given of all outputs of the part; or those that it is given of */
+    int n_dy, base; /* outputs that dy is given of; the part's first output in the matrix, by which `some` counts */
     int n_unit; /* what strips are cut by: rows, or tiles of them */
     int whole, cut, pieces; /* strips of all rows; strips whose rows are cut into pieces, one for each of `pieces` threads */
     rm_rows8 rows8; /* dy in 8 bits */
@@ -72,32 +74,54 @@ static void begin_sums(const gradient *p, float *sum, size_t ldsum, const float 
         copy_columns(sum, ldsum, dx, p->ldy, s->n_row, s->n_column);
 }
 
+static bool expands_groups(const gradient *p) { return p->part->kind == RM_PART_PACKED && p->e->kern->q_columns; }
+
+/* Columns of a strip of n packed groups from output o on: [RM_GROUP n][RM_PANEL]. */
+static void expand_groups(const gradient *p, const strip *s, int o, int n, float *to) {
+    p->e->kern->q_columns(to, p->part->packed + (size_t)(o / RM_GROUP) * p->part->group_bytes, p->part->group_bytes, n, p->part->form,
+                          (int)(s->column / RM_QBLOCK), (int)(s->n_column / RM_QBLOCK));
+}
+
+/* Columns of a strip of the weights of n outputs from p->some[k] on, side by side. Behind them in the tile there is room for a group. */
+static void gather_outputs(const gradient *p, const strip *s, int k, int n, float *tile) {
+    const size_t ld = expands_groups(p) ? RM_PANEL : s->n_column;
+    float *group = tile + (size_t)n * ld;
+    for (int i = 0, expanded = -1; i < n; i++, tile += ld) {
+        const int o = p->some[k + i] - p->base;
+        if (!expands_groups(p)) {
+            rm_part_columns(p->w, p->part, o, 1, s->column, s->n_column, tile);
+            continue;
+        }
+        if (o / RM_GROUP != expanded) expand_groups(p, s, o, 1, group);
+        expanded = o / RM_GROUP;
+        memcpy(tile, group + (size_t)(o % RM_GROUP) * ld, s->n_column * sizeof *tile);
+    }
+}
+
 static void float_strip(void *ctx, int chunk, int thread) {
     const gradient *p = ctx;
     const rm_part *part = p->part;
-    const rm_kern *k = p->e->kern;
     strip s = strip_of(p, chunk);
     float *tile = (float *)(void *)(p->local + (size_t)thread * p->local_bytes);
-    bool in_place = part->kind == RM_PART_ROWS && part->wtype == RM_W_F32 && (size_t)part->data % sizeof(float) == 0 && s.n_row < IN_PLACE_ROWS;
+    bool in_place =
+        part->kind == RM_PART_ROWS && part->wtype == RM_W_F32 && (size_t)part->data % sizeof(float) == 0 && s.n_row < IN_PLACE_ROWS && !p->some;
     bool aside = sums_aside(p);
     float *dx = p->y + (size_t)s.row * p->ldy + s.column, *sum = aside ? tile + TILE_FLOATS : dx;
     size_t ldsum = aside ? RM_PANEL : p->ldy;
     begin_sums(p, sum, ldsum, dx, &s);
-    for (int o = 0, at_once = TILE_FLOATS / p->chunk; o < part->n_out; o += at_once) {
-        int no = least(at_once, part->n_out - o);
+    const size_t ld = in_place ? (size_t)p->w->n_in : expands_groups(p) ? RM_PANEL : s.n_column;
+    for (int o = 0, at_once = TILE_FLOATS / p->chunk - (p->some && expands_groups(p) ? RM_GROUP : 0); o < p->n_dy; o += at_once) {
+        int no = least(at_once, p->n_dy - o);
         const float *rows = tile;
-        size_t ld = s.n_column;
-        if (in_place) {
+        if (in_place)
             rows = (const float *)(const void *)(part->data + (size_t)o * part->row_bytes) + s.column;
-            ld = (size_t)p->w->n_in;
-        } else if (part->kind == RM_PART_PACKED && k->q_columns) {
-            k->q_columns(tile, part->packed + (size_t)(o / RM_GROUP) * part->group_bytes, part->group_bytes, (no + RM_GROUP - 1) / RM_GROUP,
-                         part->form, (int)(s.column / RM_QBLOCK), (int)(s.n_column / RM_QBLOCK));
-            ld = RM_PANEL;
-        } else {
+        else if (p->some)
+            gather_outputs(p, &s, o, no, tile);
+        else if (expands_groups(p))
+            expand_groups(p, &s, o, (no + RM_GROUP - 1) / RM_GROUP, tile);
+        else
             rm_part_columns(p->w, part, o, no, s.column, s.n_column, tile);
-        }
-        k->mul_columns(sum, ldsum, p->x + (size_t)s.row * p->ldx + o, p->ldx, s.n_row, rows, ld, no, s.n_column);
+        p->e->kern->mul_columns(sum, ldsum, p->x + (size_t)s.row * p->ldx + o, p->ldx, s.n_row, rows, ld, no, s.n_column);
     }
     if (aside) copy_columns(dx, p->ldy, sum, RM_PANEL, s.n_row, s.n_column);
 }
@@ -158,7 +182,7 @@ static void panel_strip(void *ctx, int chunk, int thread) {
 /* ---- 8 bits ------------------------------------------------------------------------------------------------------------------ */
 
 /* Rows of prompts, where the table has the kernels. */
-static bool in_8_bits(const gradient *p) { return p->e->prompt && p->e->kern->q_turn && p->part->kind == RM_PART_PACKED; }
+static bool in_8_bits(const gradient *p) { return !p->some && p->e->prompt && p->e->kern->q_turn && p->part->kind == RM_PART_PACKED; }
 
 enum { TURNED_AT_ONCE = 32 /* blocks */ };
 
@@ -201,7 +225,7 @@ static bool run_part(gradient *p) {
         p->local_bytes = turned_bytes(e->kern);
         n_unit = rm_rows8_tiles(&p->rows8);
         run = turned_strip;
-    } else if (e->kern->mul_pairs && (part->kind == RM_PART_PACKED || part->kind == RM_PART_BF16)) {
+    } else if (!p->some && e->kern->mul_pairs && (part->kind == RM_PART_PACKED || part->kind == RM_PART_BF16)) {
         if (!(p->rows16 = rm_exec_shared(e, (size_t)p->n_row * dy_stride(part) * sizeof(uint16_t)))) return false;
         rm_pool_run(e->pool, (p->n_row + RM_BF16_ROWS - 1) / RM_BF16_ROWS, round_dy, p);
         p->chunk = RM_PANEL;
@@ -217,16 +241,35 @@ static bool run_part(gradient *p) {
     return true;
 }
 
+static rmas_status no_scratch(const gradient *p, rmas_error *err) {
+    return rm_fail(err, RMAS_E_NOMEM, "out of memory: scratch for a gradient of %d rows of a matrix of %d x %d", p->n_row, p->w->n_out, p->w->n_in);
+}
+
 rmas_status rm_matrix_mul_t(rm_exec *e, float *dx, size_t lddx, const float *dy, size_t lddy, int n_row, const rm_matrix *w, bool add,
                             rmas_error *err) {
     gradient p = {.e = e, .w = w, .y = dx, .x = dy, .ldy = lddx, .ldx = lddy, .n_row = n_row};
     if (n_row <= 0) return RMAS_OK;
     for (int i = 0; i < w->n_part; i++) {
         p.part = &w->part[i];
+        p.n_dy = p.part->n_out;
         p.add = add || i > 0;
-        if (!run_part(&p))
-            return rm_fail(err, RMAS_E_NOMEM, "out of memory: scratch for a gradient of %d rows of a matrix of %d x %d", n_row, w->n_out, w->n_in);
-        p.x += p.part->n_out;
+        if (!run_part(&p)) return no_scratch(&p, err);
+        p.x += p.n_dy;
+    }
+    return RMAS_OK;
+}
+
+rmas_status rm_matrix_mul_t_some(rm_exec *e, float *dx, size_t lddx, const float *dy, size_t lddy, int n_row, const rm_matrix *w, const int *out,
+                                 int n_out, rmas_error *err) {
+    gradient p = {.e = e, .w = w, .y = dx, .x = dy, .ldy = lddx, .ldx = lddy, .n_row = n_row, .some = out};
+    if (n_row <= 0) return RMAS_OK;
+    for (int i = 0, left = n_out; i < w->n_part; i++) {
+        p.part = &w->part[i];
+        p.add = i > 0;
+        for (p.n_dy = 0; p.n_dy < left && p.some[p.n_dy] < p.base + p.part->n_out;) p.n_dy++;
+        if (!run_part(&p)) return no_scratch(&p, err);
+        p.x += p.n_dy, p.some += p.n_dy, left -= p.n_dy;
+        p.base += p.part->n_out;
     }
     return RMAS_OK;
 }

@@ -37,6 +37,10 @@ rmas_status rm_matrix_mul(rm_exec *e, float *y, size_t ldy, const float *x, size
 rmas_status rm_matrix_mul_t(rm_exec *e, float *dx, size_t lddx, const float *dy, size_t lddy, int n_row, const rm_matrix *w, bool add,
                             rmas_error *err);
 
+/* The same where dy is zero but for a few outputs: dy [n_row, n_out] of the outputs out[0 .. n_out), ascending. In float32. */
+rmas_status rm_matrix_mul_t_some(rm_exec *e, float *dx, size_t lddx, const float *dy, size_t lddy, int n_row, const rm_matrix *w, const int *out,
+                                 int n_out, rmas_error *err);
+
 /* One row, dequantised: an embedding. */
 void rm_matrix_row(const rm_matrix *w, int64_t row, float *out);
 
