@@ -126,7 +126,7 @@ static void keep_rows(const rm_work *w, int il, int n_row, float *layers, size_t
     if (layers) memcpy(layers + (size_t)il * layer_stride, w->x, (size_t)n_row * d * sizeof *layers);
     for (int i = 0; i < w->n_run; i++) {
         const rm_record *r = w->seq[i]->record;
-        const rm_run *run = &w->run[i];
+        const rm_run *run = &w->at[i];
         if (r) rm_rows_copy(w->m->exec, r->rows[RM_KEPT_X][il] + (size_t)(run->pos - r->first) * d, w->x + (size_t)run->row * d, run->n, d);
     }
 }
@@ -155,28 +155,36 @@ static rmas_status head(const rm_model *m, float *logits, const float *hidden, i
     return RMAS_OK;
 }
 
-/* Of the last layer the last row of each feed is wanted; all rows if somebody looks at them. */
-static void want_rows(rm_work *w, const rm_feed *feed, int first, int done, bool all) {
-    w->n_want = 0;
-    for (int i = 0; i < w->n_run; i++, first++, done = 0) {
+/* Of the last layer the last row of each feed is wanted; all that are not unseen if a tap shows or a tape keeps them; for a tap of layers every one. */
+static void want_rows(rm_work *w, const rm_feed *feed, int first, int done, const rm_tap *tap) {
+    for (int i = 0, row = 0; i < w->n_run; i++, first++, done = 0) {
         const rm_run *r = &w->run[i];
-        all |= w->seq[i]->record != NULL;
-        if (done + r->n == feed[first].n) w->want[w->n_want++] = r->row + r->n - 1;
+        const int end = done + r->n, last = end == feed[first].n;
+        int n = last;
+        if (tap->layers)
+            n = r->n;
+        else if (tap->hidden || w->seq[i]->record)
+            n = end - feed[first].n_unseen < last ? last : end - feed[first].n_unseen < r->n ? end - feed[first].n_unseen : r->n;
+        w->last[i] = *r;
+        w->last[i].row = row;
+        w->last[i].n = n;
+        w->last[i].pos += r->n - n;
+        row += n;
     }
-    if (all) w->n_want = -1;
 }
 
-/* Final norm where a row is wanted: the last of each feed, or all for a tap. */
-static void finish_pass(rm_batch *b, const rm_feed *feed, int first, int done, int n_row, float *tap_hidden) {
+/* Final norm where a row is wanted: the last of each feed, or what a tap shows. */
+static void finish_pass(rm_batch *b, const rm_feed *feed, int first, int done, float *tap_hidden) {
     const rm_model *m = b->m;
+    const rm_work *w = &b->work;
     size_t d = (size_t)m->cfg.d_model;
-    const bool all = b->work.n_want < 0;
-    if (tap_hidden) rm_norm(m->exec, tap_hidden, b->work.x, m->out_norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
-    for (int i = 0, k = 0; i < b->work.n_run; i++, first++, done = 0) {
-        const rm_run *r = &b->work.run[i];
+    for (int i = 0; i < w->n_run; i++, first++, done = 0) {
+        const rm_run *r = &w->run[i], *last = &w->last[i];
+        const float *x = w->x + (size_t)last->row * d;
+        if (tap_hidden)
+            rm_norm(m->exec, tap_hidden + (size_t)(r->row + r->n - last->n) * d, x, m->out_norm, m->cfg.d_model, last->n, m->cfg.norm_eps);
         if (done + r->n != feed[first].n) continue;
-        const int row = all ? r->row + r->n - 1 : k++;
-        rm_norm(m->exec, b->hidden + (size_t)first * d, b->work.x + (size_t)row * d, m->out_norm, m->cfg.d_model, 1, m->cfg.norm_eps);
+        rm_norm(m->exec, b->hidden + (size_t)first * d, x + (size_t)(last->n - 1) * d, m->out_norm, m->cfg.d_model, 1, m->cfg.norm_eps);
     }
 }
 
@@ -201,11 +209,11 @@ static rmas_status run_passes(rm_batch *b, const rm_feed *feed, int n_feed, int6
         rm_time_to(b->m->exec, RM_TIME_EMBED);
         RM_TRY(embed(b, feed, f0, d0, err));
         b->m->exec->prompt = !feed[f0].step;
-        want_rows(&b->work, feed, f0, d0, hidden || layers);
+        want_rows(&b->work, feed, f0, d0, &(rm_tap){.hidden = hidden, .layers = layers});
         rmas_status st = pass(b, n, layers ? layers + row * d : NULL, (size_t)total * d, err);
         b->m->exec->prompt = false;
         if (st != RMAS_OK) return st;
-        finish_pass(b, feed, f0, d0, n, hidden ? hidden + row * d : NULL);
+        finish_pass(b, feed, f0, d0, hidden ? hidden + row * d : NULL);
         rm_time_pass(b->m->exec, n);
         row += (size_t)n;
     }

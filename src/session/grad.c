@@ -7,6 +7,8 @@
 #include "session/tape.h"
 #include "util/mem.h"
 
+static inline int least(int a, int b) { return a < b ? a : b; }
+
 /* ---- memory of a sequence ----------------------------------------------------------------------------------------------- */
 
 static void sequence_free(rm_tape_seq *s, const rm_model *m) {
@@ -64,7 +66,7 @@ static rmas_status sequence_begin(rm_tape_seq *s, const rm_model *m, const rm_se
     ok &= r->attention && (r->gate_up || !gate_up) && r->in && r->snap && s->d_kv;
     if (!ok || !s->conv0 || !s->d_conv || !s->d_state || !s->d_decay) return rm_fail(err, RMAS_E_NOMEM, "out of memory for a tape");
     if (conv) memcpy(s->conv0, s->seq->conv, conv * sizeof *s->conv0);
-    r->first = s->seq->len;
+    r->first = r->seen = s->seq->len;
     r->end = INT_MAX;
     s->seq->record = r;
     return RMAS_OK;
@@ -220,7 +222,11 @@ static rmas_status push(rm_tape *t, const rm_tape_rows *rows, int n_rows, rm_fee
         rm_tape_seq *s = &t->seq[rows[i].seq];
         RM_TRY(sequence_reserve(s, t->m, rows[i].n, err));
         if (rows[i].step && s->record.end > s->seq->len) s->record.end = s->seq->len;
-        feed[i] = (rm_feed){.seq = t->seq[rows[i].seq].seq, .n = rows[i].n, .tokens = rows[i].tokens, .embeds = rows[i].embeds, .step = rows[i].step};
+        if (rows[i].n_unseen > 0 && s->record.seen < s->seq->len)
+            return rm_fail(err, RMAS_E_ARG, "item %d: positions behind seen ones are to be unseen", i);
+        if (rows[i].n_unseen > 0) s->record.seen += least(rows[i].n_unseen, rows[i].n);
+        feed[i] = (rm_feed){
+            .seq = s->seq, .n = rows[i].n, .tokens = rows[i].tokens, .embeds = rows[i].embeds, .n_unseen = rows[i].n_unseen, .step = rows[i].step};
         total += (size_t)rows[i].n;
         wanted |= rows[i].hidden != NULL;
     }
@@ -245,6 +251,15 @@ rmas_status rm_tape_push(rm_tape *t, const rm_tape_rows *rows, int n_rows, rmas_
 }
 
 /* ---- pop ---------------------------------------------------------------------------------------------------------------- */
+
+/* Rows at the end that have no gradient, of the first pop of a sequence: nothing is to be computed. Returns how many are left. */
+static int pop_unsent(rm_tape_seq *s, const rm_tape_grads *g, size_t d) {
+    int n = g->n;
+    while (n > 0 && (!g->d_hidden || rm_all_zero(g->d_hidden + (size_t)(n - 1) * d, d))) n--;
+    s->seq->len -= g->n - n;
+    if (g->d_embeds) memset(g->d_embeds + (size_t)n * d, 0, (size_t)(g->n - n) * d * sizeof *g->d_embeds);
+    return n;
+}
 
 /* The last rows of the items that are not done, at most POP_ROWS together. left: rows of each item that remain. Positions of prompts and steps do not go
  * together: their products differ. */
@@ -271,7 +286,13 @@ static rmas_status pop(rm_tape *t, const rm_tape_grads *grads, int n_grads, int 
     rm_back *b = &t->back;
     size_t d = (size_t)t->m->cfg.d_model;
     int64_t total = 0;
-    for (int i = 0; i < n_grads; i++) total += left[i] = grads[i].n;
+    for (int i = 0; i < n_grads; i++) {
+        rm_tape_seq *s = &t->seq[grads[i].seq];
+        total += left[i] = s->popped ? grads[i].n : pop_unsent(s, &grads[i], d);
+        s->popped = true;
+        RM_TRY(sequence_gradients(s, t->m, err));
+    }
+    if (total == 0) return RMAS_OK;
     RM_TRY(rm_back_fit(b, t->m, total < RM_POP_ROWS ? (int)total : RM_POP_ROWS, n_grads, err));
     for (int n; (n = fill(t, grads, n_grads, left));) {
         for (int i = 0; i < b->n_run; i++) {
@@ -307,11 +328,7 @@ rmas_status rm_tape_pop(rm_tape *t, const rm_tape_grads *grads, int n_grads, rma
             st = rm_fail(err, RMAS_E_ARG, "%d rows are to be popped, sequence %d has %d", grads[i].n, grads[i].seq, s->seq->len - s->record.first);
     }
     if (st == RMAS_OK) {
-        for (int i = 0; i < n_grads && st == RMAS_OK; i++) {
-            t->seq[grads[i].seq].popped = true;
-            st = sequence_gradients(&t->seq[grads[i].seq], t->m, err);
-        }
-        if (st == RMAS_OK) st = pop(t, grads, n_grads, left, err);
+        st = pop(t, grads, n_grads, left, err);
         t->broken = st != RMAS_OK;
     }
     rm_free(seen);

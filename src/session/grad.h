@@ -11,6 +11,8 @@
  *                        then pop X with d_hidden 0 except for its last row, d h_1. Every position is popped once.
  *     truncated          where e_t is a constant nothing is to be inserted: rows are popped together up to the next e_t that is
  *                        none. truncate 1: one pop of everything with all d h_t at their rows.
+ *   unseen, unsent       the last layer works on positions whose states are seen only, and going backward on those with a gradient; nothing is
+ *                        computed of positions behind the last one that has a gradient
  *   stop early           rows before the first row whose d_embeds is wanted need not be popped at all
  *   common prefix        a sequence can begin as a clone of an rm_seq: those positions cannot be popped (nothing before
  *                        the first slot is trained), and cost no memory but their cache. With the delta rule last bits depend on where the
@@ -48,6 +50,7 @@ typedef struct {
     int seq, n;
     const int32_t *tokens;
     const float *embeds;
+    int n_unseen; /* as in rm_feed: positions whose d_hidden will be zero; they come before all others of a sequence */
     bool step; /* as in rm_feed */
     float *hidden; /* out [n, d_model] after the final norm; may be NULL */
 } rm_tape_rows;

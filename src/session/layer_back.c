@@ -14,6 +14,7 @@ static size_t ext_rows(const rm_model *m, int n_row, int n_run) {
 static bool fit_runs(rm_back *b, int n) {
     rm_free(b->run);
     rm_free(b->ext);
+    rm_free(b->last);
     rm_free(b->seq);
     rm_free(b->item);
     rm_free(b->kv_grad);
@@ -21,11 +22,12 @@ static bool fit_runs(rm_back *b, int n) {
     b->cap_run = 0;
     b->run = rm_calloc((size_t)n, sizeof *b->run);
     b->ext = rm_calloc((size_t)n, sizeof *b->ext);
+    b->last = rm_calloc((size_t)n, sizeof *b->last);
     b->seq = rm_calloc((size_t)n, sizeof *b->seq);
     b->item = rm_calloc((size_t)n, sizeof *b->item);
     b->kv_grad = rm_calloc((size_t)n, sizeof *b->kv_grad);
     b->delta_grad = rm_calloc((size_t)n, sizeof *b->delta_grad);
-    return b->run && b->ext && b->seq && b->item && b->kv_grad && b->delta_grad;
+    return b->run && b->ext && b->last && b->seq && b->item && b->kv_grad && b->delta_grad;
 }
 
 rmas_status rm_back_fit(rm_back *b, const rm_model *m, int n_row, int n_run, rmas_error *err) {
@@ -90,6 +92,7 @@ rmas_status rm_back_fit(rm_back *b, const rm_model *m, int n_row, int n_run, rma
 void rm_back_free(rm_back *b) {
     rm_free(b->run);
     rm_free(b->ext);
+    rm_free(b->last);
     rm_free(b->seq);
     rm_free(b->item);
     rm_free(b->kv_grad);
@@ -232,8 +235,11 @@ static rmas_status mlp_back(rm_back *b, int il, int n_row, const float *mid, rma
 static rmas_status mix_again(rm_back *b, int il, int n_row, const float **out, rmas_error *err) {
     const rm_model *m = b->m;
     const size_t q = (size_t)rm_config_q_dim(&m->cfg), each = rm_attention_kept(&m->cfg);
-    for (int i = 0; i < b->n_run; i++)
-        for (int k = 0; k < b->run[i].n; k++) memcpy(b->o + (size_t)(b->run[i].row + k) * q, b->kv_grad[i].kept + (size_t)k * each, q * sizeof *b->o);
+    for (int i = 0; i < b->n_run; i++) {
+        const rm_run *r = &b->run[i];
+        const float *kept = b->seq[i]->record.attention[il] + (size_t)(r->pos - b->seq[i]->record.first) * each;
+        for (int k = 0; k < r->n; k++) memcpy(b->o + (size_t)(r->row + k) * q, kept + (size_t)k * each, q * sizeof *b->o);
+    }
     *out = b->t1;
     return rm_linear_mul(m->exec, b->t1, b->o, n_row, &m->layer[il].out, err);
 }
@@ -258,33 +264,83 @@ static rmas_status mid_again(rm_back *b, int il, int n_row, const float *x, cons
     return RMAS_OK;
 }
 
-static rmas_status layer_back(rm_back *b, int il, int slot, int n_row, rmas_error *err) {
+/* Through the MLP and the mixer's output product: dx becomes the gradient of the residual sum before the mixer as far as it goes past it, d_o that of
+ * what the mixer gives. */
+static rmas_status output_back(rm_back *b, int il, int n_row, rmas_error *err) {
     const rm_model *m = b->m;
     const rm_layer *l = &m->layer[il];
-    int d = m->cfg.d_model;
-    const bool linear = m->cfg.layer[il] == RM_LAYER_LINEAR;
-    const float *x = kept_rows(b, b->x, RM_KEPT_X, il), *mid, *out = NULL;
-    if (linear)
-        delta_again(b, il, slot);
-    else
-        attention_again(b, il);
-    RM_TRY(mid_again(b, il, n_row, x, &mid, &out, err));
+    const float *mid, *out = NULL;
+    RM_TRY(mid_again(b, il, n_row, kept_rows(b, b->x, RM_KEPT_X, il), &mid, &out, err));
     RM_TRY(mlp_back(b, il, n_row, mid, err));
     const float *dt = through_post_norm(b, b->da, out, l->post_norm, n_row);
-    RM_TRY(rm_linear_mul_t(m->exec, b->d_o, dt, n_row, &l->out, err));
-    if (linear)
+    return rm_linear_mul_t(m->exec, b->d_o, dt, n_row, &l->out, err);
+}
+
+static rmas_status mixer_back(rm_back *b, int il, int slot, int n_row, rmas_error *err) {
+    const rm_model *m = b->m;
+    const rm_layer *l = &m->layer[il];
+    if (m->cfg.layer[il] == RM_LAYER_LINEAR) {
+        delta_again(b, il, slot);
         delta_back(b, il, slot);
-    else
+    } else {
+        attention_again(b, il);
         attention_back(b, il, slot, n_row);
+    }
     RM_TRY(rm_linear_mul_t(m->exec, b->da, b->d_in, n_row, &l->in, err));
-    rm_norm_back(m->exec, b->dx, b->da, x, l->norm, d, n_row, m->cfg.norm_eps);
+    rm_norm_back(m->exec, b->dx, b->da, kept_rows(b, b->x, RM_KEPT_X, il), l->norm, m->cfg.d_model, n_row, m->cfg.norm_eps);
     return RMAS_OK;
+}
+
+/* Makes b->last; the gradients of its rows move to the front of d_hidden. Returns how many rows it has, -1 if a state that has a gradient was unseen. */
+static int find_last(rm_back *b) {
+    const size_t d = (size_t)b->m->cfg.d_model;
+    int n_row = 0;
+    for (int i = 0; i < b->n_run; i++) {
+        const rm_run *r = &b->run[i];
+        const float *g = b->d_hidden + (size_t)r->row * d;
+        int from = 0, to = r->n;
+        while (to > from && rm_all_zero(g + (size_t)(to - 1) * d, d)) to--;
+        while (from < to && rm_all_zero(g + (size_t)from * d, d)) from++;
+        if (from < to && r->pos + from < b->seq[i]->record.seen) return -1;
+        b->last[i] = (rm_run){.row = n_row, .n = to - from, .pos = r->pos + from};
+        memmove(b->d_hidden + (size_t)n_row * d, g + (size_t)from * d, (size_t)(to - from) * d * sizeof *g);
+        n_row += to - from;
+    }
+    return n_row;
+}
+
+/* Rows of b->last become those of b->run, with zeros between them. */
+static void spread(const rm_back *b, float *x, size_t d) {
+    for (int i = b->n_run - 1; i >= 0; i--) {
+        const rm_run *r = &b->run[i], *l = &b->last[i];
+        float *to = x + (size_t)r->row * d;
+        const size_t before = (size_t)(l->pos - r->pos), behind = (size_t)(r->n - l->n) - before;
+        memmove(to + before * d, x + (size_t)l->row * d, (size_t)l->n * d * sizeof *x);
+        memset(to, 0, before * d * sizeof *x);
+        memset(to + (before + (size_t)l->n) * d, 0, behind * d * sizeof *x);
+    }
+}
+
+/* From the gradient of states to that of what the last layer's mixer gives: only of rows that have one. */
+static rmas_status states_back(rm_back *b, rmas_error *err) {
+    const rm_model *m = b->m;
+    const rm_config *c = &m->cfg;
+    const int n_row = find_last(b), il = c->n_layer - 1;
+    if (n_row < 0) return rm_fail(err, RMAS_E_ARG, "a gradient for a state that was unseen");
+    rm_run *run = b->run;
+    b->run = b->last;
+    memset(b->dx, 0, (size_t)n_row * (size_t)c->d_model * sizeof *b->dx);
+    rm_norm_back(m->exec, b->dx, b->d_hidden, kept_rows(b, b->x, RM_KEPT_X, c->n_layer), m->out_norm, c->d_model, n_row, c->norm_eps);
+    rmas_status st = n_row ? output_back(b, il, n_row, err) : RMAS_OK;
+    b->run = run;
+    spread(b, b->dx, (size_t)c->d_model);
+    spread(b, b->d_o, (size_t)rm_matrix_n_in(m->layer[il].out.w));
+    return st;
 }
 
 rmas_status rm_back_rows(rm_back *b, int n_row, rmas_error *err) {
     const rm_model *m = b->m;
     const rm_config *c = &m->cfg;
-    size_t d = (size_t)c->d_model;
     int slot[RM_LAYER_KINDS];
     for (int k = 0; k < RM_LAYER_KINDS; k++) slot[k] = rm_model_count_layers(m, (rm_layer_kind)k);
     for (int i = 0; i < b->n_run; i++) {
@@ -293,11 +349,12 @@ rmas_status rm_back_rows(rm_back *b, int n_row, rmas_error *err) {
     }
     for (int k = 0; k < 2; k++)
         if (k == RM_LAYER_FULL || c->window) rm_rope_table(m->exec, b->cs[k], &c->rope[k], b->pos, n_row);
-    memset(b->dx, 0, (size_t)n_row * d * sizeof *b->dx);
-    rm_norm_back(m->exec, b->dx, b->d_hidden, kept_rows(b, b->x, RM_KEPT_X, c->n_layer), m->out_norm, c->d_model, n_row, c->norm_eps);
-    rmas_status st = RMAS_OK;
     m->exec->prompt = b->prompt;
-    for (int il = c->n_layer - 1; il >= 0 && st == RMAS_OK; il--) st = layer_back(b, il, --slot[c->layer[il]], n_row, err);
+    rmas_status st = states_back(b, err);
+    for (int il = c->n_layer - 1; il >= 0 && st == RMAS_OK; il--) {
+        if (il < c->n_layer - 1) st = output_back(b, il, n_row, err);
+        if (st == RMAS_OK) st = mixer_back(b, il, --slot[c->layer[il]], n_row, err);
+    }
     m->exec->prompt = false;
     return st;
 }

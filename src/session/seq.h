@@ -24,7 +24,7 @@ typedef enum {
 
 /* What a tape keeps of a sequence: see session/grad.h. */
 typedef struct {
-    int first; /* the first position that is kept */
+    int first, seen; /* the first position that is kept, and the first whose state was seen */
     float **rows[RM_KEPT_COUNT]; /* [n_layer + 1] each, NULL where nothing is kept */
     float **attention; /* [n_layer]: see rm_attention_kept; NULL for linear layers */
     uint16_t **gate_up; /* NULL, or [n_layer]: [n, 2 d_ff], see rm_rows_keep */

@@ -30,6 +30,7 @@ typedef struct {
     int n;
     const int32_t *tokens;
     const float *embeds;
+    int n_unseen; /* so many positions at the begin whose states nobody looks at, of those that a tap would show or a tape would keep */
     bool want_logits; /* of the last position */
     bool
         step; /* a step of generation, or n of them; else positions of a prompt. They may be computed differently, to the last bits (rm_matrix_mul). */
@@ -53,7 +54,7 @@ const float *rm_batch_logits(const rm_batch *b, int i); /* [n_vocab], NULL unles
 
 /* Everything of one call, for rmas probe and training; members may be NULL. */
 typedef struct {
-    float *hidden; /* [sum n, d_model] after the final norm, feeds one after the other */
+    float *hidden; /* [sum n, d_model] after the final norm, feeds one after the other; rows of unseen positions are left as they are */
     float *layers; /* [n_layer + 1, sum n, d_model]: embeddings, output of each layer before the final norm */
     const int *logit_row; /* rows (over all feeds) whose logits are wanted */
     int n_logit_row;

@@ -23,6 +23,7 @@ typedef struct {
     int cap, cap_run, n_run;
     bool prompt; /* the rows are positions of prompts, else steps */
     rm_run *run, *ext; /* rows that are popped; the same begun earlier, for layers with a convolution and a state */
+    rm_run *last; /* of run, from the first to the last with a gradient: all that the last layer's MLP and output have to do with */
     rm_tape_seq **seq;
     int *item;
     rm_kv_grad *kv_grad;
@@ -34,6 +35,12 @@ typedef struct {
     float *conv_tmp, *state_tmp; /* [cap_run] */
     int *pos;
 } rm_back;
+
+static inline bool rm_all_zero(const float *x, size_t n) {
+    size_t i = 0;
+    while (i < n && x[i] == 0) i++;
+    return i == n;
+}
 
 rmas_status rm_back_fit(rm_back *b, const rm_model *m, int n_row, int n_run, rmas_error *err);
 void rm_back_free(rm_back *b);

@@ -51,9 +51,9 @@ rmas_status rm_work_fit(rm_work *w, const rm_model *m, int n_row, int n_run, rma
         if (r) w->run = r;
         rm_seq **s = rm_realloc_array(w->seq, (size_t)n_run, sizeof(rm_seq *));
         if (s) w->seq = s;
-        int *want = rm_realloc_array(w->want, (size_t)n_run, sizeof *want);
-        if (want) w->want = want;
-        if (!r || !s || !want) return rm_fail(err, RMAS_E_NOMEM, "out of memory for a batch of %d sequences", n_run);
+        rm_run *last = rm_realloc_array(w->last, (size_t)n_run, sizeof *last);
+        if (last) w->last = last;
+        if (!r || !s || !last) return rm_fail(err, RMAS_E_NOMEM, "out of memory for a batch of %d sequences", n_run);
         w->cap_run = n_run;
     }
     if (n_row <= w->cap) return RMAS_OK;
@@ -77,7 +77,7 @@ void rm_work_free(rm_work *w) {
     rm_free(w->scratch);
     rm_free(w->run);
     rm_free(w->seq);
-    rm_free(w->want);
+    rm_free(w->last);
     memset(w, 0, sizeof *w);
 }
 
@@ -94,6 +94,7 @@ rmas_status rm_scratch_fit(float **p, size_t *cap, size_t n, rmas_error *err) {
 rmas_status rm_work_begin(rm_work *w, int n_row, rmas_error *err) {
     const rm_config *c = &w->m->cfg;
     rm_time_to(w->m->exec, RM_TIME_POINTWISE);
+    w->at = w->run;
     for (int i = 0; i < w->n_run; i++)
         for (int k = 0; k < w->run[i].n; k++) w->pos[w->run[i].row + k] = w->run[i].pos + k;
     for (int k = 0; k < 2; k++)
@@ -149,12 +150,15 @@ static rmas_status mix(rm_work *w, int il, int slot, int n_row, rmas_error *err)
 static int wanted_rows(rm_work *w, rm_layer_kind kind) {
     const rm_config *c = &w->m->cfg;
     const size_t d = (size_t)c->d_model, width = (size_t)(kind == RM_LAYER_LINEAR ? rm_delta_value_dim(&c->delta) : rm_config_q_dim(c));
-    for (int i = 0; i < w->n_want; i++) {
-        if (w->want[i] == i) continue;
-        memmove(w->x + (size_t)i * d, w->x + (size_t)w->want[i] * d, d * sizeof *w->x);
-        memmove(w->o + (size_t)i * width, w->o + (size_t)w->want[i] * width, width * sizeof *w->o);
+    int n = 0;
+    for (int i = 0; i < w->n_run; n += w->last[i++].n) {
+        const size_t from = (size_t)(w->run[i].row + w->run[i].n - w->last[i].n), to = (size_t)n, rows = (size_t)w->last[i].n;
+        if (from == to) continue;
+        memmove(w->x + to * d, w->x + from * d, rows * d * sizeof *w->x);
+        memmove(w->o + to * width, w->o + from * width, rows * width * sizeof *w->o);
     }
-    return w->n_want;
+    w->at = w->last;
+    return n;
 }
 
 /* What the backward pass would compute again: rows of the residual sum's width, if they are wanted, and gate and up before the activation. */
@@ -162,7 +166,7 @@ static void keep(const rm_work *w, rm_kept what, int il, const float *rows) {
     const size_t d = (size_t)w->m->cfg.d_model;
     for (int i = 0; i < w->n_run; i++) {
         const rm_record *r = w->seq[i]->record;
-        const rm_run *run = &w->run[i];
+        const rm_run *run = &w->at[i];
         if (!r || !r->rows[what][il]) continue;
         const int n = what != RM_KEPT_MLP && rm_mixer_rounds(&w->m->cfg, il) ? run->n : rm_record_mlp(r, run->pos, run->n);
         rm_rows_copy(w->m->exec, r->rows[what][il] + (size_t)(run->pos - r->first) * d, rows + (size_t)run->row * d, n, d);
@@ -173,7 +177,7 @@ static void keep_gate_up(const rm_work *w, int il) {
     const size_t width = 2 * (size_t)w->m->cfg.d_ff;
     for (int i = 0; i < w->n_run; i++) {
         const rm_record *r = w->seq[i]->record;
-        const rm_run *run = &w->run[i];
+        const rm_run *run = &w->at[i];
         const int n = r ? rm_record_mlp(r, run->pos, run->n) : 0;
         if (n) rm_rows_keep(w->m, r->gate_up[il] + (size_t)(run->pos - r->first) * width, w->gate_up + (size_t)run->row * width, n, width);
     }
@@ -183,7 +187,7 @@ rmas_status rm_walk_layer(rm_work *w, int il, int slot, int n_row, rmas_error *e
     const rm_model *m = w->m;
     const rm_layer *l = &m->layer[il];
     RM_TRY(mix(w, il, slot, n_row, err));
-    if (il == m->cfg.n_layer - 1 && w->n_want >= 0) n_row = wanted_rows(w, m->cfg.layer[il]);
+    if (il == m->cfg.n_layer - 1) n_row = wanted_rows(w, m->cfg.layer[il]);
     rm_time_to(m->exec, RM_TIME_MIX_OUT);
     RM_TRY(rm_linear_mul(m->exec, w->t, w->o, n_row, &l->out, err));
     rm_time_to(m->exec, RM_TIME_POINTWISE);

@@ -122,8 +122,18 @@ static rmas_status measure(const rm_unrolls *s, rm_unroll *u, rm_unroll_run *r, 
     r->prompt = st->n_prompt + rows - r->cut;
     if (r->prompt < 0) r->prompt = 0;
     r->n_label = !r->rollout && r->n > r->prompt ? r->n - r->prompt : 0;
+    if (!r->loss && !s->o->probe && s->o->max_latent > 0 && r->n_label > s->o->max_latent) { /* nobody looks at what comes behind */
+        r->n_label = (int)s->o->max_latent;
+        r->n = r->prompt + r->n_label;
+    }
     for (int i = 0; i < st->n_slot; i++) r->slot_at[i] -= r->cut;
     return RMAS_OK;
+}
+
+/* The first row whose state is looked at: what is behind the prompt, and the row before it, which predicts the first label or is a rollout's first state. */
+static int first_seen(const rm_unroll_run *r) {
+    const int at = r->loss || r->rollout ? r->prompt - 1 : r->prompt;
+    return at > r->begin ? at : r->begin;
 }
 
 static rmas_status build(const rm_unrolls *set, const rm_unroll_run *r, int extra, sequence *s, rmas_error *err) {
@@ -139,7 +149,7 @@ static rmas_status build(const rm_unrolls *set, const rm_unroll_run *r, int extr
     int at = -r->cut;
     for (int i = 0; i <= st->n_slot; i++) {
         const rm_ids *p = r->rollout ? &st->prompt_piece[i] : &st->piece[i];
-        for (int k = 0; k < p->n; k++, at++)
+        for (int k = 0; k < p->n && at < r->n; k++, at++)
             if (at >= 0) s->token[at] = p->id[k];
         if (i == st->n_slot) break;
         for (int k = 0; k < r->slot_rows[i]; k++, at++) {
@@ -157,10 +167,9 @@ static rmas_status build(const rm_unrolls *set, const rm_unroll_run *r, int extr
 static rm_unroll_run *last_run(const rm_unroll *u) { return &u->run[u->n_run - 1]; }
 
 /* What a teacher-forced pass gives to one sample: its loss and the states that can be sent. hidden: from row `begin` on. */
-static rmas_status take_states(const rm_unrolls *s, rm_unroll_run *r, const float *hidden, const int32_t *token, bool with_loss, bool gradients,
-                               rmas_error *err) {
+static rmas_status take_states(const rm_unrolls *s, rm_unroll_run *r, const float *hidden, const int32_t *token, bool gradients, rmas_error *err) {
     size_t d = (size_t)width(s, r->role);
-    if (with_loss) {
+    if (r->loss) {
         /* row t predicts token t + 1: the rows from one before the first label on */
         r->ce_at = r->prompt > 0 ? r->prompt - 1 : 0;
         r->ce_rows = r->n_label > 0 ? r->n - 1 - r->ce_at : 0;
@@ -248,6 +257,7 @@ static rmas_status feeding_make(feeding *f, rm_unrolls *s, rm_unroll *const *u, 
         RM_TRY(build(s, r, 0, &f->seq[i], err));
         const float *embed = f->seq[i].embed;
         f->feed[i] = (rm_feed){.n = r->n - r->begin,
+                               .n_unseen = first_seen(r) - r->begin,
                                .tokens = f->seq[i].token + r->begin,
                                .embeds = embed ? embed + (size_t)r->begin * (size_t)width(s, r->role) : NULL};
         f->rows += (size_t)f->feed[i].n;
@@ -279,6 +289,7 @@ static rmas_status feed_all(const rm_unrolls *s, const feeding *f, int n, int ro
                                  .n = f->feed[i].n,
                                  .tokens = f->feed[i].tokens,
                                  .embeds = f->feed[i].embeds,
+                                 .n_unseen = f->feed[i].n_unseen,
                                  .step = f->feed[i].step,
                                  .hidden = hidden + at};
     return rm_tape_push(f->tape, rows, n, err);
@@ -287,7 +298,7 @@ static rmas_status feed_all(const rm_unrolls *s, const feeding *f, int n, int ro
 /* Is there something to be trained before a run of the group? */
 static bool has_slots(rm_unroll *const *u) { return last_run(u[0])->stage->n_slot > 0; }
 
-static rmas_status teacher_forced(rm_unrolls *s, rm_unroll *const *u, int n, int role, bool with_loss, bool gradients, bool sends, rmas_error *err) {
+static rmas_status teacher_forced(rm_unrolls *s, rm_unroll *const *u, int n, int role, bool gradients, bool sends, rmas_error *err) {
     size_t d = (size_t)width(s, role), at = 0;
     feeding f;
     bool keep = s->keep && gradients && has_slots(u) && (sends || last_run(u[0])->weight > 0);
@@ -296,7 +307,7 @@ static rmas_status teacher_forced(rm_unrolls *s, rm_unroll *const *u, int n, int
     if (st == RMAS_OK && !hidden) st = no_memory(err);
     if (st == RMAS_OK) st = feed_all(s, &f, n, role, hidden, err);
     for (int i = 0; i < n && st == RMAS_OK; i++) {
-        st = take_states(s, last_run(u[i]), hidden + at * d, f.seq[i].token, with_loss, gradients, err);
+        st = take_states(s, last_run(u[i]), hidden + at * d, f.seq[i].token, gradients, err);
         at += (size_t)f.feed[i].n;
     }
     rm_free(hidden);
@@ -361,11 +372,17 @@ static rmas_status send(const rm_unrolls *s, rm_unroll *u, bool gradients, rmas_
     return RMAS_OK;
 }
 
-static rmas_status new_run(const rm_unrolls *s, rm_unroll *u, int round, int role, bool rollout, rmas_error *err) {
+static rmas_status new_run(const rm_unrolls *s, rm_unroll *u, int round, int role, bool rollout, bool loss, rmas_error *err) {
     rm_unroll_run *r = &u->run[u->n_run++];
     bool feedback = round > 0 && rm_train_has_feedback(&s->team->style, role);
-    *r = (rm_unroll_run){
-        .round = round, .role = role, .feedback = feedback, .rollout = rollout, .stage = &u->sample->stage[role][feedback], .tape = -1, .ce = NAN};
+    *r = (rm_unroll_run){.round = round,
+                         .role = role,
+                         .feedback = feedback,
+                         .rollout = rollout,
+                         .loss = loss,
+                         .stage = &u->sample->stage[role][feedback],
+                         .tape = -1,
+                         .ce = NAN};
     return measure(s, u, r, err);
 }
 
@@ -394,10 +411,10 @@ static rmas_status visit(rm_unrolls *s, int round, int role, bool gradients, rma
     int n = living(s, u);
     if (n && (loss || (!rolls && !final))) {
         for (int i = 0; i < n; i++) {
-            RM_TRY(new_run(s, u[i], round, role, false, err));
+            RM_TRY(new_run(s, u[i], round, role, false, loss, err));
             last_run(u[i])->weight = loss ? round_weight(o, round) : 0;
         }
-        RM_TRY(teacher_forced(s, u, n, role, loss, gradients, !rolls && !final, err));
+        RM_TRY(teacher_forced(s, u, n, role, gradients, !rolls && !final, err));
         for (int i = 0; i < n && loss; i++) {
             const rm_unroll_run *r = last_run(u[i]);
             u[i]->ce[round] = r->ce;
@@ -410,7 +427,7 @@ static rmas_status visit(rm_unrolls *s, int round, int role, bool gradients, rma
     if (final) return RMAS_OK;
     n = living(s, u);
     for (int i = 0; i < n && rolls; i++) {
-        RM_TRY(new_run(s, u[i], round, role, true, err));
+        RM_TRY(new_run(s, u[i], round, role, true, false, err));
         if (last_run(u[i])->n + o->latent_length - 1 <= o->max_length) continue;
         u[i]->n_run--;
         snprintf(u[i]->skipped, sizeof u[i]->skipped, "the %s's prompt and latents are longer than max_length", name);
@@ -535,8 +552,11 @@ static rmas_status on_tape(rm_unrolls *s, back *b, int extra, rmas_error *err) {
         RM_TRY(build(s, r, extra, &b->seq[i], err));
         if (extra) memcpy(b->seq[i].embed + (size_t)r->n * d, r->inner, (size_t)extra * d * sizeof(float));
         RM_TRY(rm_tape_add(b->tape, b->prefix[i], &b->on_tape[i], err));
-        rows[n_rows++] = (rm_tape_rows){
-            .seq = b->on_tape[i], .n = r->n - r->begin, .tokens = b->seq[i].token + r->begin, .embeds = b->seq[i].embed + (size_t)r->begin * d};
+        rows[n_rows++] = (rm_tape_rows){.seq = b->on_tape[i],
+                                        .n = r->n - r->begin,
+                                        .tokens = b->seq[i].token + r->begin,
+                                        .embeds = b->seq[i].embed + (size_t)r->begin * d,
+                                        .n_unseen = first_seen(r) - r->begin};
     }
     if (n_rows) RM_TRY(rm_tape_push(b->tape, rows, n_rows, err));
     if (!n_rows || !extra) return RMAS_OK;
@@ -544,6 +564,7 @@ static rmas_status on_tape(rm_unrolls *s, back *b, int extra, rmas_error *err) {
         rows[i].tokens += rows[i].n;
         rows[i].embeds += (size_t)rows[i].n * d;
         rows[i].n = extra;
+        rows[i].n_unseen = 0;
         rows[i].step = true;
     }
     return rm_tape_push(b->tape, rows, n_rows, err);

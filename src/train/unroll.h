@@ -25,11 +25,12 @@ typedef struct {
     const rm_train_stage *stage;
     int tape; /* its sequence on the role's tape, -1: none, it is run again in the backward pass */
     int begin; /* rows before the first slot that were computed already, for other runs too */
+    bool loss; /* a teacher-forced pass whose cross-entropy is asked for */
     int n, cut, prompt, n_label; /* rows of the sequence (a rollout's own steps not counted), rows cut on the left, prompt rows left */
     int slot_at[RM_TRAIN_ROLES], slot_rows[RM_TRAIN_ROLES]; /* after the cut; at is counted with cut rows as if they were there, minus cut */
     rm_message *slot_message[RM_TRAIN_ROLES];
     int rows; /* states that go into links */
-    int all_rows; /* of `hidden`: states that were there to send */
+    int all_rows; /* of `hidden`: states that were there to send; without a loss or a probe no more than `rows` */
     float *hidden, *inner; /* [all_rows, d], [rows, d]: states, and what the inner link gives */
     double ce, weight; /* NAN: no loss here; weight of the loss in the sample's */
     float *d_ce; /* [rows of labels, d]: gradient of weight * ce with respect to the states from ce_at on */
