@@ -561,6 +561,53 @@ static void check_gradient(rm_exec *e, const rm_matrix *w, const float *W, int n
     free(dy);
 }
 
+/* The gradient of a few outputs of a matrix of two parts, also of none of a part. */
+static void check_some(rm_exec *e, rm_dtype type, int n_in, rm_precision precision) {
+    enum { FIRST = 70, N_OUT = FIRST + 129, G = 5 };
+    const size_t row_bytes = rm_dtype_row_bytes(type, (size_t)n_in), d = (size_t)n_in;
+    uint8_t *data = malloc(row_bytes * N_OUT);
+    float *W = malloc(d * N_OUT * sizeof *W);
+    random_blocks(type, data, N_OUT, d);
+    for (size_t o = 0; o < N_OUT; o++) rm_dequant(type, data + row_bytes * o, W + o * d, d);
+    const rm_tensor t[2] = {{.name = "a", .dtype = type, .n_dim = 2, .dim = {FIRST, n_in}, .data = data, .n_bytes = row_bytes * FIRST},
+                            {.name = "b",
+                             .dtype = type,
+                             .n_dim = 2,
+                             .dim = {N_OUT - FIRST, n_in},
+                             .data = data + row_bytes * FIRST,
+                             .n_bytes = row_bytes * (N_OUT - FIRST)}};
+    rm_matrix *w;
+    rmas_error err;
+    if (rm_matrix_new(&w, e, (const rm_tensor *[]){&t[0], &t[1]}, 2, precision, &err) != RMAS_OK) exit(2);
+    for (int turn = 0; turn < 5; turn++) { /* one in two, every one, one in sixteen, the second part's only, none */
+        int out[N_OUT], n = 0;
+        for (int o = 0; o < N_OUT; o++)
+            if (turn == 1 || (turn == 0 && rm_rng_u64(&rng) % 2) || (turn == 2 && rm_rng_u64(&rng) % 16 == 0) ||
+                (turn == 3 && o % 3 == 0 && o >= FIRST))
+                out[n++] = o;
+        float *dy = malloc(G * N_OUT * sizeof *dy);
+        fill(dy, G * N_OUT, 1);
+        guarded dx = guard_new((G - 1) * (d + 3) + d, turn % 2);
+        CHECK(rm_matrix_mul_t_some(e, dx.p, d + 3, dy, N_OUT, G, w, out, n, &err) == RMAS_OK, "mul_t_some: %s", err.msg);
+        for (size_t i = 0; i < G; i++)
+            for (size_t c = 0; c < d; c++) {
+                double want = 0, scale = 0;
+                for (int k = 0; k < n; k++) {
+                    const double term = (double)dy[i * N_OUT + (size_t)k] * (double)W[(size_t)out[k] * d + c];
+                    want += term;
+                    scale += term * term;
+                }
+                const double got = dx.p[i * (d + 3) + c];
+                CHECK(fabs(got - want) <= 3e-6 * sqrt(scale), "%s mul_t_some, turn %d, row %zu, column %zu: %g, expected %g, scale %g",
+                      rm_dtype_get(type)->name, turn, i, c, got, want, sqrt(scale));
+            }
+        guard_end(dx, "mul_t_some");
+        free(dy);
+    }
+    rm_matrix_free(w);
+    free(data), free(W);
+}
+
 static void check_matrix(rm_exec *e, rm_dtype type, int n_out, int n_in, rm_precision precision) {
     enum { MAX_ROW = 37 };
     const rm_dtype_info *info = rm_dtype_get(type);
@@ -779,6 +826,7 @@ static void check_products(const rm_kern *k) {
         for (int p = 0; p < 2; p++) {
             check_matrix(e, TYPES[i], 70, unit == 1 ? 45 : unit, (rm_precision)p);
             check_matrix(e, TYPES[i], 129, unit == 1 ? 160 : unit == 32 ? 1120 : 1280, (rm_precision)p);
+            check_some(e, TYPES[i], unit == 1 ? 45 : unit == 32 ? 160 : 512, (rm_precision)p);
             if (TYPES[i] == RM_BF16 || TYPES[i] == RM_F32) check_matrix(e, TYPES[i], 13, 2085, (rm_precision)p);
         }
     }

@@ -272,6 +272,36 @@ static void test_gradients(void **state) {
     }
 }
 
+/* Tokens left out of the head's gradient: states so large that most of the vocabulary has next to no probability. */
+static void test_small_gradients(void **state) {
+    (void)state;
+    const float sharp[] = {1, 20, 400};
+    for (int k = 0; k < N_FIXTURE; k++) {
+        fixture f[2];
+        float *d_hidden[2];
+        for (size_t i = 0; i < RM_COUNT(sharp); i++) {
+            double loss[2];
+            for (int native = 0; native < 2; native++) {
+                f[native] = fixture_open_as(fixture_names[k], fixture_names[k], 2, NULL, native ? RM_NATIVE : RM_EXACT);
+                const size_t n = (size_t)f[native].n * (size_t)f[native].d;
+                float *hidden = floats(n);
+                d_hidden[native] = floats(n);
+                for (size_t j = 0; j < n; j++) hidden[j] = sharp[i] * golden_f32(&f[native], "hidden")[j];
+                int n_loss;
+                OK(rm_cross_entropy(f[native].model, hidden, f[native].tokens, f[native].n, 1, &loss[native], &n_loss, d_hidden[native], err));
+                rm_free(hidden);
+            }
+            const size_t n = (size_t)f[0].n * (size_t)f[0].d;
+            assert_near(fixture_names[k], "loss", (float[]){(float)loss[1]}, (float[]){(float)loss[0]}, 1);
+            assert_near(fixture_names[k], "d_hidden", d_hidden[1], d_hidden[0], n);
+            for (int native = 0; native < 2; native++) {
+                rm_free(d_hidden[native]);
+                fixture_close(&f[native]);
+            }
+        }
+    }
+}
+
 /* Through a rollout: h_t comes back, e_t = 0.8 tanh(h_t) + 0.1 goes in; loss: rows of proj times h_1 .. h_4. */
 static void test_rollout(void **state) {
     (void)state;
@@ -426,6 +456,68 @@ static void test_ragged_tape(void **state) {
     }
 }
 
+/* States that are unseen, and gradients that are not there: the same bits as when everything is kept and zeros go back, in any cut; and what is unseen
+ * has no gradient. */
+static void test_unseen(void **state) {
+    (void)state;
+    enum { UNSEEN = 13, UNSENT = 7, CUT = 9 };
+    for (int k = 0; k < 2 * N_FIXTURE; k++) {
+        const char *name = fixture_names[k / 2];
+        fixture f = fixture_open_as(name, name, 2, NULL, k % 2 ? RM_NATIVE : RM_EXACT);
+        const size_t d = (size_t)f.d, n = (size_t)f.n * d;
+        assert_true(f.n > UNSEEN + UNSENT + CUT);
+        float *hidden = floats(n), *again = floats(n), *g = floats(n), *want = floats(n), *got = floats(n);
+        memcpy(g, golden_f32(&f, "proj"), n * sizeof *g);
+        memset(g, 0, UNSEEN * d * sizeof *g);
+        memset(g + n - UNSENT * d, 0, UNSENT * d * sizeof *g);
+        memset(g + (UNSEEN + 2) * d, 0, d * sizeof *g); /* a zero between others */
+        g[(UNSEEN + 3) * d] = NAN; /* is not nothing */
+        for (int turn = 0; turn < 2; turn++) {
+            if (turn) g[(UNSEEN + 3) * d] = 1;
+            rm_tape *t;
+            OK(rm_tape_new(&t, f.model, false, err));
+            OK(rm_tape_begin(t, 1, NULL, err));
+            OK(rm_tape_push(t, &(rm_tape_rows){.n = f.n, .tokens = f.tokens, .hidden = hidden}, 1, err));
+            /* a first pop that has something in its last row: nothing is left out there */
+            float *keep = floats(n);
+            memcpy(keep, g, n * sizeof *g);
+            const float tiny = 0x1p-140f; /* lost in any sum */
+            keep[n - 1] = tiny;
+            OK(rm_tape_pop(t, &(rm_tape_grads){.n = f.n, .d_hidden = keep, .d_embeds = want}, 1, err));
+            rm_free(keep);
+
+            OK(rm_tape_begin(t, 1, NULL, err));
+            const rm_tape_rows rows[] = {{.n = CUT, .tokens = f.tokens, .n_unseen = CUT},
+                                         {.n = f.n - CUT, .tokens = f.tokens + CUT, .n_unseen = UNSEEN - CUT, .hidden = again + CUT * d}};
+            for (int i = 0; i < 2; i++) OK(rm_tape_push(t, &rows[i], 1, err));
+            assert_same(name, again + UNSEEN * d, hidden + UNSEEN * d, n - UNSEEN * d);
+            OK(rm_tape_pop(t, &(rm_tape_grads){.n = f.n, .d_hidden = g, .d_embeds = got}, 1, err));
+            rm_tape_free(t);
+            if (!turn) {
+                assert_true(isnan(got[0]) && isnan(want[0]));
+                continue;
+            }
+            for (size_t i = n - UNSENT * d; i < n; i++) assert_true(got[i] == 0);
+            assert_same(name, got, want, n - UNSENT * d);
+        }
+        rmas_error e = {0};
+        rm_tape *t;
+        OK(rm_tape_new(&t, f.model, false, err));
+        OK(rm_tape_begin(t, 1, NULL, err));
+        OK(rm_tape_push(t, &(rm_tape_rows){.n = CUT, .tokens = f.tokens, .n_unseen = UNSEEN}, 1, err));
+        OK(rm_tape_push(t, &(rm_tape_rows){.n = CUT, .tokens = f.tokens, .n_unseen = 0}, 1, err));
+        assert_int_equal(rm_tape_push(t, &(rm_tape_rows){.n = CUT, .tokens = f.tokens, .n_unseen = 1}, 1, &e), RMAS_E_ARG); /* behind seen ones */
+        OK(rm_tape_begin(t, 1, NULL, err));
+        OK(rm_tape_push(t, &(rm_tape_rows){.n = CUT, .tokens = f.tokens, .n_unseen = 1}, 1, err));
+        g[0] = 1;
+        assert_int_equal(rm_tape_pop(t, &(rm_tape_grads){.n = CUT, .d_hidden = g, .d_embeds = got}, 1, &e), RMAS_E_ARG);
+        rm_tape_free(t);
+        float *all[] = {hidden, again, g, want, got};
+        for (size_t i = 0; i < RM_COUNT(all); i++) rm_free(all[i]);
+        fixture_close(&f);
+    }
+}
+
 static void test_tape_without_memory(void **state) {
     (void)state;
     fixture f = fixture_open("qwen3_5", "qwen3_5", 1, NULL);
@@ -454,10 +546,12 @@ int main(void) {
         cmocka_unit_test(test_clones),
         cmocka_unit_test(test_batch_errors),
         cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_small_gradients),
         cmocka_unit_test(test_kept_products),
         cmocka_unit_test(test_rollout),
         cmocka_unit_test(test_long_tape),
         cmocka_unit_test(test_ragged_tape),
+        cmocka_unit_test(test_unseen),
         cmocka_unit_test(test_tape_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
