@@ -28,11 +28,11 @@ RM_INLINE void columns_block(float *panel, const uint8_t *p, const uint8_t *head
     }
 }
 
-#ifdef RM_OWN_SUMS /* 7 bits by 7 bits: sums of 16 bits hold eight of their products */
+#ifdef RM_OWN_SUMS /* weights of 7 bits, whose sums with rows have 16 */
 #define TURNED RM_FORM_TURNED_7
 #define TURNED_SHIFT 6
-#define QUANT_TURNED q_quant_7
-static void q_quant_7(uint8_t *tile, const float *x, size_t ldx, int n_row, size_t n) { quant_256(tile, x, ldx, n_row, n, 63.0f); }
+#define QUANT_TURNED q_quant_narrow
+static void q_quant_narrow(uint8_t *tile, const float *x, size_t ldx, int n_row, size_t n) { quant_256(tile, x, ldx, n_row, n, true); }
 #else
 #define QUANT_TURNED q_quant_256
 #endif

@@ -1,6 +1,7 @@
 /* Quantised products with AVX2: what quant_vec.h wants, and activations in 8 bits.
  *
- * Without VNNI pairs of products are added in 16 bits, a whole block of quants of up to 6 bits, half a block of 7 bits. 8-bit quants are multiplied as magnitude and sign, one by one. */
+ * Without VNNI pairs of products are added in 16 bits, a whole block of quants of up to 7 bits (half a block where it has two scales). 8-bit quants are multiplied as magnitude
+ * and sign, one by one. */
 
 /* ---- vectors of 8 outputs -------------------------------------------------------------------------------------------------------- */
 
@@ -68,7 +69,7 @@ RM_INLINE __m256i add_32(__m256i s, __m256i p) {
 #define FENCE __asm__ volatile("" ::: "memory")
 
 /* Up to 7 bits: the whole sum in 16 bits. It may wrap meanwhile: at the end magnitudes are at most 8 steps of 2 x 15 or 16 x 127, or 4 steps of 2 x 32 x 127,
- * or of 2 x 63 x 63. */
+ * or 63 times what quant_256 lets be. */
 RM_INLINE void sums_narrow(qs a[][Q_TOGETHER], const uint8_t *x, const uint8_t *neg, int n_row, const q_weights *w, int c, int s, int n) {
     const bool centred = w->shift || w->width > 4;
     const int shift = w->shift ? w->shift : w->width - 1;
@@ -116,14 +117,7 @@ RM_INLINE void sums_wide(qs a[][Q_TOGETHER], const uint8_t *x, int n_row, const 
 }
 
 RM_INLINE void q_sums(qs a[][Q_TOGETHER], const uint8_t *x, const uint8_t *neg, int n_row, const q_weights *w, int c, int s, int n) {
-    if (w->width == 7) { /* half a block after the other */
-        qs b[RM_QROWS][Q_TOGETHER];
-        sums_narrow(b, x, neg + n_row * 4, n_row, w, c, 0, 4);
-        sums_narrow(a, x, neg + n_row * 8, n_row, w, c, 4, 4);
-        RM_UNROLL for (int r = 0; r < n_row; r++) { RM_UNROLL for (int t = 0; t < Q_TOGETHER; t++) a[r][t] = _mm256_add_epi32(a[r][t], b[r][t]); }
-        return;
-    }
-    if (w->width < 7) {
+    if (w->width <= 7) {
         sums_narrow(a, x, neg, n_row, w, c, s, n);
         return;
     }
@@ -151,7 +145,17 @@ RM_INLINE void put_meta(uint8_t *tile, int n_row, int r, float d, int32_t pair[2
 #endif
 }
 
-RM_INLINE void quant_256(uint8_t *tile, const float *x, size_t ldx, int n_row, size_t n, float limit) {
+/* The larger of the two sums of 16 magnitudes that meet in a sum of products (pair_sums), over 512. */
+RM_INLINE float half_sums(const __m256i v[4], __m256i magnitude) {
+    __m256 s = _mm256_setzero_ps();
+    for (int k = 0; k < 4; k++) s = _mm256_fmadd_ps(_mm256_castsi256_ps(_mm256_and_si256(v[k], magnitude)), _mm256_set1_ps(1.0f / 512), s);
+    __m128 h = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
+    h = _mm_add_ps(h, _mm_shuffle_ps(h, h, 0xB1));
+    return _mm_cvtss_f32(_mm_max_ss(h, _mm_movehl_ps(h, h)));
+}
+
+/* narrow: for 7-bit weights. The magnitudes that meet in a sum of products are 512 together, 520 rounded: with weights of up to 63 that sum has 16 bits. */
+RM_INLINE void quant_256(uint8_t *tile, const float *x, size_t ldx, int n_row, size_t n, bool narrow) {
     const __m256i magnitude = _mm256_set1_epi32(0x7FFFFFFF);
     for (size_t b = 0; b < n / RM_QBLOCK; b++, tile += n_row * RM_QX_ROW) {
         for (int r = 0; r < n_row; r++) {
@@ -165,7 +169,9 @@ RM_INLINE void quant_256(uint8_t *tile, const float *x, size_t ldx, int n_row, s
             top = _mm_max_epu32(top, _mm_shuffle_epi32(top, 0x4E));
             top = _mm_max_epu32(top, _mm_shuffle_epi32(top, 0xB1));
             float amax = _mm_cvtss_f32(_mm_castsi128_ps(top));
-            const act_step step = act_step_of(amax, limit);
+            act_step step = act_step_of(amax, 127.0f);
+            const float least = narrow ? half_sums(v, magnitude) : 0.0f;
+            if (least > step.d) step = act_step_of(least, 1.0f);
             for (int k = 0; k < 4; k++) {
                 __m256 f = amax < INFINITY ? _mm256_castsi256_ps(v[k]) : _mm256_setzero_ps();
                 v[k] = _mm256_cvtps_epi32(_mm256_mul_ps(f, _mm256_set1_ps(step.inv)));
@@ -180,4 +186,4 @@ RM_INLINE void quant_256(uint8_t *tile, const float *x, size_t ldx, int n_row, s
         }
     }
 }
-static void q_quant_256(uint8_t *tile, const float *x, size_t ldx, int n_row, size_t n) { quant_256(tile, x, ldx, n_row, n, 127.0f); }
+static void q_quant_256(uint8_t *tile, const float *x, size_t ldx, int n_row, size_t n) { quant_256(tile, x, ldx, n_row, n, false); }

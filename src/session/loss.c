@@ -1,7 +1,7 @@
 /* Cross-entropy through the LM head, in slices of rows, with the gradient of the hidden states.
  *
  * The gradient of a logit is its token's probability (minus one for the label), and almost all of a large vocabulary has next to none. In native precision
- * tokens below SMALL of the label's gradient, which is the sum of all others, are left out of the product with the head. */
+ * tokens below SMALL of the label's gradient, which is the sum of all others, are left out of the product with the head where that saves time. */
 #include <math.h>
 #include <string.h>
 
@@ -137,7 +137,7 @@ rmas_status rm_cross_entropy(const rm_model *m, const float *hidden, const int32
     job j = {.m = m, .scale = scale};
     float *x = rm_array(SLICE, d * sizeof *x);
     j.logits = rm_array(SLICE, (size_t)m->cfg.n_vocab * sizeof *j.logits);
-    const bool caps = m->cfg.logit_softcap > 0, few = d_hidden && m->precision == RM_NATIVE;
+    const bool caps = m->cfg.logit_softcap > 0, few = d_hidden && m->precision == RM_NATIVE && rm_matrix_mul_t_some_pays(m->head.w);
     if (caps) j.capped = rm_array(SLICE, (size_t)m->cfg.n_vocab * sizeof *j.capped);
     if (few) j.counts = rm_array((size_t)m->cfg.n_vocab, 1), j.token = rm_array((size_t)m->cfg.n_vocab + 1, sizeof *j.token);
     rmas_status st = x && j.logits && (!caps || j.capped) && (!few || (j.counts && j.token))

@@ -259,6 +259,8 @@ rmas_status rm_matrix_mul_t(rm_exec *e, float *dx, size_t lddx, const float *dy,
     return RMAS_OK;
 }
 
+bool rm_matrix_mul_t_some_pays(const rm_matrix *w) { return w->kern->q_columns && !w->kern->mul_pairs; }
+
 rmas_status rm_matrix_mul_t_some(rm_exec *e, float *dx, size_t lddx, const float *dy, size_t lddy, int n_row, const rm_matrix *w, const int *out,
                                  int n_out, rmas_error *err) {
     gradient p = {.e = e, .w = w, .y = dx, .x = dy, .ldy = lddx, .ldx = lddy, .n_row = n_row, .some = out};

@@ -37,9 +37,11 @@ rmas_status rm_matrix_mul(rm_exec *e, float *y, size_t ldy, const float *x, size
 rmas_status rm_matrix_mul_t(rm_exec *e, float *dx, size_t lddx, const float *dy, size_t lddy, int n_row, const rm_matrix *w, bool add,
                             rmas_error *err);
 
-/* The same where dy is zero but for a few outputs: dy [n_row, n_out] of the outputs out[0 .. n_out), ascending. In float32. */
+/* The same where dy is zero but for a few outputs: dy [n_row, n_out] of the outputs out[0 .. n_out), ascending. In float32, so it does not pay where
+ * the CPU gains by bf16, nor where it can't turn groups of weights to columns. */
 rmas_status rm_matrix_mul_t_some(rm_exec *e, float *dx, size_t lddx, const float *dy, size_t lddy, int n_row, const rm_matrix *w, const int *out,
                                  int n_out, rmas_error *err);
+bool rm_matrix_mul_t_some_pays(const rm_matrix *w);
 
 /* One row, dequantised: an embedding. */
 void rm_matrix_row(const rm_matrix *w, int64_t row, float *out);

@@ -692,8 +692,9 @@ static void check_matrix(rm_exec *e, rm_dtype type, int n_out, int n_in, rm_prec
     free(mem), free(W), free(row), free(x), free(bias), free(first);
 }
 
-/* Activations in 8 bits, byte for byte as form.h says; with blocks of zeros, of tiny numbers, with a NaN, with an infinity. limit: the largest number. */
-static void check_quant_tile(const rm_kern *k, int n_row, int n_block, float limit) {
+/* Activations in 8 bits, byte for byte as form.h says; with blocks of zeros, of tiny numbers, with a NaN, with an infinity. narrow: for
+ * weights of 7 bits, whose sums have 16. */
+static void check_quant_tile(const rm_kern *k, int n_row, int n_block, bool narrow) {
     const size_t n = (size_t)n_block * RM_QBLOCK, ldx = n + 3, bytes = (size_t)n_row * (size_t)n_block * RM_QX_ROW;
     const bool words =
         strncmp(k->name, "avx", 3) != 0 || strncmp(k->name, "avx512", 6) == 0; /* the 256-bit tables have other words behind the first two */
@@ -708,26 +709,38 @@ static void check_quant_tile(const rm_kern *k, int n_row, int n_block, float lim
         if (i % 5 == 2) p[(i * 3) % RM_QBLOCK] *= 1000;
     }
     guarded tile = guard_new(bytes / sizeof(float), 0);
-    (limit < 127 ? k->q_quant_turned : k->q_quant)((uint8_t *)(void *)tile.p, x, ldx, n_row, n);
+    (narrow ? k->q_quant_turned : k->q_quant)((uint8_t *)(void *)tile.p, x, ldx, n_row, n);
     for (int b = 0; b < n_block; b++)
         for (int r = 0; r < n_row; r++) {
             const float *p = x + (size_t)r * ldx + (size_t)b * RM_QBLOCK;
             const uint8_t *t = (const uint8_t *)(void *)tile.p + (size_t)b * (size_t)n_row * RM_QX_ROW, *meta = t + n_row * RM_QBLOCK + r * 4;
-            float top = 0, d, dsum, inv;
+            float top = 0, d, dsum, step, inv;
             bool finite = true;
-            for (int j = 0; j < RM_QBLOCK; j++) finite &= isfinite(p[j]) != 0, top = fabsf(p[j]) > top ? fabsf(p[j]) : top;
-            inv = finite && top > 0 ? limit / top : 0;
-            if (!isfinite(inv)) inv = top = 0;
-            int sum[2] = {0, 0}, wrong = 0, neg[3];
+            double met[2] = {0, 0}; /* magnitudes that meet in a sum of 16 bits */
+            for (int j = 0; j < RM_QBLOCK; j++) {
+                finite &= isfinite(p[j]) != 0, top = fabsf(p[j]) > top ? fabsf(p[j]) : top;
+                met[j / 2 % 2] += fabs((double)p[j]);
+            }
+            memcpy(&d, meta, 4), memcpy(&dsum, meta + n_row * 4, 4);
+            step = top / 127, inv = 127 / top;
+            const double least = fmax(met[0], met[1]) / 512;
+            if (narrow && finite && least > (double)step) {
+                CHECK(fabs((double)d - least) <= 1e-6 * least || least < 1e-36, "q_quant: step %g of a row with sums of %g", d, least);
+                step = d, inv = 1 / d; /* its last bits depend on the order of that sum */
+            }
+            if (!finite || top == 0) inv = 0;
+            if (!isfinite(inv)) inv = step = 0;
+            int sum[2] = {0, 0}, large[2] = {0, 0}, wrong = 0, neg[3];
             for (int j = 0; j < RM_QBLOCK; j++) {
                 int q = finite ? (int)lrintf(p[j] * inv) : 0;
                 wrong += (int8_t)t[r * RM_QBLOCK + j] != q;
                 sum[j / 16] += q;
+                large[j / 2 % 2] += abs(q);
             }
-            memcpy(&d, meta, 4), memcpy(&dsum, meta + n_row * 4, 4);
             for (int i = 0; i < 3; i++) memcpy(&neg[i], meta + (2 + i) * n_row * 4, 4);
             CHECK(wrong == 0, "q_quant: %d numbers of row %d, block %d of %d are wrong", wrong, r, b, n_block);
-            CHECK(finite ? d == top / limit && dsum == d * (float)(sum[0] + sum[1]) : !isfinite(d), "q_quant: step %g or its sum %g", d, dsum);
+            CHECK(!narrow || (large[0] <= 520 && large[1] <= 520), "q_quant: sums of %d and %d can be more than 16 bits hold", large[0], large[1]);
+            CHECK(finite ? d == step && dsum == d * (float)(sum[0] + sum[1]) : !isfinite(d), "q_quant: step %g or its sum %g", d, dsum);
             CHECK(!words || (neg[0] == -(sum[0] + sum[1]) && neg[1] == -sum[0] && neg[2] == -sum[1]), "q_quant: sums %d %d %d", neg[0], neg[1],
                   neg[2]);
         }
@@ -737,11 +750,10 @@ static void check_quant_tile(const rm_kern *k, int n_row, int n_block, float lim
 static void check_quant(const rm_kern *k) {
     static const int blocks[] = {1, 2, 15, 16, 17, 33, 48};
     for (size_t i = 0; i < RM_COUNT(blocks); i++)
-        for (int n_row = 1; n_row <= RM_QROWS; n_row++) check_quant_tile(k, n_row, blocks[i], 127);
+        for (int n_row = 1; n_row <= RM_QROWS; n_row++) check_quant_tile(k, n_row, blocks[i], false);
     if (!k->q_turn) return;
-    const float limit = (float)((1 << rm_forms[k->turned].shift) - 1);
-    if (limit < 127)
-        for (int n_row = 1; n_row <= RM_QROWS; n_row++) check_quant_tile(k, n_row, 17, limit);
+    if (rm_forms[k->turned].shift < 7)
+        for (int n_row = 1; n_row <= RM_QROWS; n_row++) check_quant_tile(k, n_row, 17, true);
     else
         CHECK(k->q_quant_turned == k->q_quant, "8 bits are one thing");
 }
