@@ -159,12 +159,12 @@ static rmas_status head(const rm_model *m, float *logits, const float *hidden, i
 static void want_rows(rm_work *w, const rm_feed *feed, int first, int done, const rm_tap *tap) {
     for (int i = 0, row = 0; i < w->n_run; i++, first++, done = 0) {
         const rm_run *r = &w->run[i];
-        const int end = done + r->n, last = end == feed[first].n;
-        int n = last;
+        const int end = done + r->n, seen = end - feed[first].n_unseen;
+        int n = end == feed[first].n;
         if (tap->layers)
             n = r->n;
-        else if (tap->hidden || w->seq[i]->record)
-            n = end - feed[first].n_unseen < last ? last : end - feed[first].n_unseen < r->n ? end - feed[first].n_unseen : r->n;
+        else if ((tap->hidden || w->seq[i]->record) && seen > n)
+            n = seen < r->n ? seen : r->n;
         w->last[i] = *r;
         w->last[i].row = row;
         w->last[i].n = n;

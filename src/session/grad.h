@@ -52,7 +52,7 @@ typedef struct {
     const float *embeds;
     int n_unseen; /* as in rm_feed: positions whose d_hidden will be zero; they come before all others of a sequence */
     bool step; /* as in rm_feed */
-    float *hidden; /* out [n, d_model] after the final norm; may be NULL */
+    float *hidden; /* out [n, d_model] after the final norm, rows of unseen positions undefined; may be NULL */
 } rm_tape_rows;
 rmas_status rm_tape_push(rm_tape *t, const rm_tape_rows *rows, int n_rows, rmas_error *err);
 

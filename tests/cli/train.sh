@@ -136,6 +136,19 @@ grep -q '^<svg' "$work/plot.png" || note "PNG: the program was not given the pic
 refuses "a PNG that fails" "could not write it" env PATH="$work/bin" "$rmas" plot "$work/whole" -o "$work/bad.png"
 [ -z "$(find "$work" -maxdepth 1 -name '*.png.*' -o -maxdepth 1 -name 'bad*')" ] || note "a PNG that fails leaves something"
 
+# gold states: with a probe, which looks at all of them, the numbers are those without, where what is not sent is not computed
+for probe in "" "--probe=$work/probed"; do
+    # shellcheck disable=SC2086
+    train "$work/gold" --recipe reference --max_latent_tokens 2 --max_steps 3 $probe >/dev/null 2>"$work/err" || note "gold states${probe:+, probe}: $(cat "$work/err")"
+done
+python3 -c 'import json, sys
+logs = [[e for e in map(json.loads, open(f"{sys.argv[1]}/{x}")) if "norm_by_round" in e] for x in ("gold/log.jsonl", "probed/steps.jsonl")]
+assert len(logs[0]) == len(logs[1]) == 3, logs
+for plain, probed in zip(*logs):
+    sent = [t["length"] - t["prompt_len"] for row in probed["stages"] for t in row if t["role"] != "solver"]
+    assert max(sent) > 2, sent
+    for key in ("rows", "ce", "loss", "norm", "norm_by_round"): assert plain[key] == probed[key], (key, plain, probed)' "$work" 2>"$work/err" || note "gold states: $(tail -1 "$work/err")"
+
 # a limit of the messages' gradients: a high one changes nothing, a low one they follow
 for limit in 0 1e9 1e-6 2e-6; do
     train "$work/limit $limit" --max_steps 2 --outer_lr 0 --max_message_grad $limit >/dev/null 2>"$work/err" || note "limit $limit: $(cat "$work/err")"
